@@ -1,0 +1,257 @@
+"""The command line: a lazy tree grown from the catalogue.
+
+``tokenspace FAMILY METHOD [--input PATH ...] [--knob VALUE ...] --out PATH`` is built from the
+recipe's fields and its call's signature when that very command is reached, so that no help page
+imports more than it shows. Results go to standard output, everything else to standard error.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from . import __version__, catalog
+from .errors import ConfigError, InputError, TokenspaceError
+
+if TYPE_CHECKING:
+    from .recipe import Evidence, Knob, Recipe
+
+__all__ = ["main"]
+
+VERBS = {
+    "build": ("space.commands", "Make a searchable space out of text."),
+    "search": ("space.commands", "Find passages and show which tokens matched."),
+    "neighbors": ("space.commands", "Show the nearest tokens of a word."),
+    "analogy": ("space.commands", "Complete A : B as C : ?"),
+    "info": ("space.commands", "Show what a space holds and how it was made."),
+    "add": ("space.commands", "Add text to a space without building it again."),
+    "remove": ("space.commands", "Remove sources from a space."),
+    "list": ("verbs", "List every method with its recorded verdict."),
+    "show": ("verbs", "Explain one method: idea, knobs, inputs, claim."),
+    "run": ("verbs", "Run again exactly what a report.json recorded."),
+    "compare": ("verbs", "Run every method of a family on the same data."),
+    "reproduce": ("verbs", "Measure a method's claim again, on this machine."),
+    "doctor": ("verbs", "Show versions, threads, extras and data."),
+}
+
+
+class Root(click.Group):
+    """The verbs of this library and its families, each imported when it is reached."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [*VERBS, *(item.name for item in catalog.FAMILIES)]
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name in VERBS:
+            module = import_module(f".{VERBS[name][0]}", __package__)
+            found: click.Command = getattr(module, f"{name}_command")
+            return found
+        if name in {item.name for item in catalog.FAMILIES}:
+            return FamilyGroup(name, help=catalog.family(name).summary)
+        return None
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in self.list_commands(ctx):
+            raise unknown("command", args[0], self.list_commands(ctx))
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, summary) for name, (_, summary) in VERBS.items()])
+        with formatter.section("Methods, by family (tokenspace FAMILY METHOD --help)"):
+            formatter.write_dl([(item.name, item.summary) for item in catalog.FAMILIES])
+
+
+class FamilyGroup(click.Group):
+    """The methods of one family."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [entry.name for entry in catalog.members(str(self.name))]
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in self.list_commands(ctx):
+            return None
+        return method_command(catalog.find(name))
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in self.list_commands(ctx):
+            raise unknown(f"{self.name} method", args[0], self.list_commands(ctx))
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Methods"):
+            rows = [(entry.name, entry.summary) for entry in catalog.members(str(self.name))]
+            formatter.write_dl(rows)
+
+
+def unknown(what: str, given: str, known: Sequence[str]) -> ConfigError:
+    """Build the error for a name that is not in ``known``, with the nearest one that is."""
+    import difflib
+
+    near = difflib.get_close_matches(given, known, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"one of: {', '.join(known)}"
+    return ConfigError(f"there is no {what} {given!r}", hint=hint)
+
+
+class KnobType(click.ParamType[Any]):
+    """Reads an option's text by the knob that it sets."""
+
+    def __init__(self, knob: Knob, where: str) -> None:
+        self.knob, self.where, self.name = knob, where, knob.allowed
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return self.knob.read(value, self.where) if isinstance(value, str) else value
+
+
+def _knob_option(knob: Knob, where: str) -> click.Option:
+    flag = "--" + knob.name.replace("_", "-")
+    text = knob.help + (f" {knob.range}" if knob.range else "")
+    if bool in knob.kinds:
+        return click.Option([f"{flag}/--no-{flag[2:]}"], default=None, help=text)
+    metavar = "|".join(
+        [kind.__name__.upper() for kind in knob.kinds if kind is not type(None)]
+        + list(knob.choices)
+    )
+    shown = f"{text}  [default: {knob.default}]"
+    return click.Option([flag], type=KnobType(knob, where), metavar=metavar, help=shown)
+
+
+def _input_option(item: Evidence) -> click.Option:
+    return click.Option(
+        ["--" + item.name.replace("_", "-")],
+        required=item.required,
+        multiple=item.kind == "Corpus",
+        metavar="PATH",
+        help=f"{item.kind} to load" + ("" if item.required else " (optional)"),
+    )
+
+
+def method_command(entry: catalog.Entry) -> click.Command:
+    """Build the command of one method from its knobs and its inputs."""
+    import inspect
+
+    from .recipe import evidence, knobs
+
+    recipe = entry.load()
+    inputs, fields = evidence(recipe), knobs(recipe)
+    page = inspect.getdoc(sys.modules[recipe.__module__])
+
+    def run(out: str, config: str | None, force: bool, as_json: bool, **options: Any) -> None:
+        from .runner import run_method
+
+        chosen = {f.name: options[f.name] for f in fields if options[f.name] is not None}
+        given = {i.name: options[i.name] for i in inputs if options[i.name] not in (None, ())}
+        report = run_method(entry, {**_read_config(config, recipe), **chosen}, given, out, force)
+        if as_json:
+            click.echo(report.to_json())
+        else:
+            click.echo(f"{out}: {report.title} in {report.seconds:.1f} s")
+
+    return click.Command(
+        entry.name,
+        callback=run,
+        short_help=entry.summary,
+        help=entry.summary + "\n\n\b\n" + (page or "").partition("\n")[2].strip(),
+        params=[
+            *(_input_option(item) for item in inputs),
+            *(_knob_option(knob, entry.name) for knob in fields),
+            click.Option(["--config"], metavar="FILE", help="knobs from a TOML file"),
+            click.Option(["--out"], required=True, metavar="PATH", help="where the result goes"),
+            click.Option(["--force"], is_flag=True, help="replace what is at --out"),
+            click.Option(["--json", "as_json"], is_flag=True, help="print the report as JSON"),
+        ],
+    )
+
+
+def _read_config(path: str | None, recipe: type[Recipe]) -> dict[str, Any]:
+    """Read knobs from a TOML file; its keys are those of the fields, and no others."""
+    import tomllib
+
+    if path is None:
+        return {}
+    try:
+        with open(path, "rb") as file:
+            return dict(recipe.from_dict(tomllib.load(file)).to_dict())
+    except (OSError, tomllib.TOMLDecodeError) as fault:
+        raise ConfigError(f"{path}: {fault}", hint="--config takes a TOML file of knobs") from fault
+
+
+@click.command(
+    cls=Root,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    help="Tokenspace: the vectors under tokens. Learn, transplant, search, compress and judge them.",
+    epilog="Start with:  tokenspace build --out space   then   tokenspace search space 'a question'",
+)
+@click.version_option(__version__, prog_name="tokenspace")
+@click.option("-v", "--verbose", count=True, help="log more; twice: debug log and tracebacks")
+@click.option("-q", "--quiet", is_flag=True, help="no progress bars, only errors")
+@click.pass_context
+def root(ctx: click.Context, verbose: int, quiet: bool) -> None:
+    """Set up logging and progress for every command below."""
+    level = (
+        logging.ERROR if quiet else (logging.WARNING, logging.INFO, logging.DEBUG)[min(verbose, 2)]
+    )
+    logging.basicConfig(level=level, format="%(message)s", stream=sys.stderr)
+    if not quiet and sys.stderr.isatty():
+        from .progress import progress
+
+        ctx.with_resource(progress())
+
+
+def explain(fault: BaseException) -> tuple[str, int]:
+    """Return the one line and the exit code for an error that ended a command."""
+    if isinstance(fault, TokenspaceError):
+        return str(fault) + (f" (hint: {fault.hint})" if fault.hint else ""), fault.exit_code
+    if isinstance(fault, click.ClickException):
+        hint = ""
+        if isinstance(fault, click.UsageError) and fault.ctx is not None:
+            hint = f" (hint: see {fault.ctx.command_path} --help)"
+        return fault.format_message().rstrip(".") + hint, 2
+    if isinstance(fault, OSError):
+        full = fault.errno == errno.ENOSPC
+        hint = "free some space and run the same command again" if full else "check the path"
+        where = f"{fault.filename}: " if fault.filename else ""
+        return f"{where}{fault.strerror or fault} (hint: {hint})", InputError.exit_code
+    if isinstance(fault, MemoryError):
+        return f"out of memory ({fault}) (hint: use less data or a smaller setting)", 3
+    raise fault
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Run the command line; every expected error becomes one line and an exit code."""
+    words = list(sys.argv[1:] if args is None else args)
+    debug = any(word in ("-vv", "-vvv") for word in words) or words.count("-v") > 1
+    try:
+        code = root.main(words, prog_name="tokenspace", standalone_mode=False)
+    except (click.Abort, KeyboardInterrupt):
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(0)
+    except (TokenspaceError, click.ClickException, OSError, MemoryError) as fault:
+        if debug:
+            raise
+        line, code = explain(fault)
+        click.echo(f"tokenspace: error: {line}", err=True)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def json_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add ``--json`` to a command, as ``as_json``."""
+    return click.option("--json", "as_json", is_flag=True, help="print JSON for programs")(function)
+
+
+def echo_json(value: object) -> None:
+    """Print a value as JSON on standard output."""
+    click.echo(json.dumps(value, ensure_ascii=False, indent=2, default=str))

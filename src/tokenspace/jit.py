@@ -1,0 +1,65 @@
+"""Compile numeric loops with numba at their first call, so that importing a method stays cheap.
+
+numba costs half a second to import; a method's ``--help`` must not pay it. ``@kernel`` keeps
+the plain Python function (``.python``, the readable reference) and compiles on demand.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import time
+from collections.abc import Callable
+from typing import Any, Generic, ParamSpec, TypeVar
+
+__all__ = ["Kernel", "kernel", "threads"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+log = logging.getLogger(__name__)
+
+
+class Kernel(Generic[P, R]):
+    """A function compiled at its first call; kernels may call kernels of the same module."""
+
+    def __init__(self, function: Callable[P, R], options: dict[str, Any]) -> None:
+        functools.update_wrapper(self, function)
+        self.python = function
+        self.options = options
+
+    @functools.cached_property
+    def compiled(self) -> Callable[P, R]:
+        """The numba dispatcher of this function."""
+        import numba
+
+        names = self.python.__globals__
+        for name in self.python.__code__.co_names:
+            if isinstance(names.get(name), Kernel):  # numba must see dispatchers, not us
+                names[name] = names[name].compiled
+        dispatcher: Callable[P, R] = numba.njit(**self.options)(self.python)
+        return dispatcher
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run the compiled function, and log what the compilation cost."""
+        fresh = "compiled" not in self.__dict__
+        begin = time.perf_counter()
+        result = self.compiled(*args, **kwargs)
+        if fresh:
+            log.debug("%s: first call %.2f s", self.python.__name__, time.perf_counter() - begin)
+        return result
+
+
+def kernel(**options: Any) -> Callable[[Callable[P, R]], Kernel[P, R]]:
+    """Mark a function for numba; ``options`` go to ``numba.njit`` (cached and GIL-free here)."""
+    return lambda function: Kernel(function, {"cache": True, "nogil": True, **options})
+
+
+def threads(count: int) -> int:
+    """Return how many threads to use: ``count``, or every core that this process may use if 0."""
+    import os
+
+    return (
+        count or len(os.sched_getaffinity(0))
+        if hasattr(os, "sched_getaffinity")
+        else (count or os.cpu_count() or 1)
+    )

@@ -1,0 +1,128 @@
+"""A table of vectors: one row for every token of a vocabulary."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from .arrays import Floats1d, Floats2d, Ids, Ids2d, check_finite
+from .errors import InputError
+from .vocab import Vocabulary
+
+__all__ = ["EmbeddingTable"]
+
+
+@dataclass(frozen=True, eq=False)
+class EmbeddingTable:
+    """Token vectors with their vocabulary. Immutable.
+
+    ``vectors`` is (V, D) float32 in C order and may be memory-mapped; ``counts`` is (V,) int64,
+    how often each token occurred in the text that the vectors were learned from, or None;
+    ``notes`` says where the table comes from.
+
+    Raises :class:`InputError` when shapes disagree, or when a row is not finite.
+    """
+
+    vocab: Vocabulary
+    vectors: Floats2d
+    counts: Ids | None = None
+    notes: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        shape = self.vectors.shape
+        if self.vectors.ndim != 2 or shape[0] != len(self.vocab):
+            raise InputError(
+                f"table: {len(self.vocab)} tokens and vectors of shape {shape} do not agree"
+            )
+        if self.counts is not None and self.counts.shape != (len(self.vocab),):
+            raise InputError(f"table: counts have shape {self.counts.shape}, not ({shape[0]},)")
+        check_finite(self.vectors, "table", self.vocab.tokens)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and width, (V, D)."""
+        return (self.vectors.shape[0], self.vectors.shape[1])
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the vectors."""
+        return self.vectors.nbytes
+
+    def rows(self, ids: Ids) -> Floats2d:
+        """Return the rows of ``ids``, (n, D) float32."""
+        return np.ascontiguousarray(self.vectors[ids], dtype=np.float32)
+
+    def row(self, token: str) -> Floats1d:
+        """Return the vector of one token, (D,); an unknown token is refused with a near miss."""
+        return self.vectors[self.id(token)]
+
+    def id(self, token: str) -> int:
+        """Return the id of a token."""
+        return self.vocab.id(token)
+
+    @cached_property
+    def unit(self) -> Floats2d:
+        """The rows divided by their lengths, (V, D); a zero row stays zero."""
+        lengths = np.linalg.norm(self.vectors, axis=1, keepdims=True)
+        return np.asarray(self.vectors / np.maximum(lengths, 1e-12), np.float32)
+
+    def nearest(
+        self, query: Floats1d | str, k: int = 10, *, exclude: Sequence[int] = ()
+    ) -> list[tuple[str, float]]:
+        """Return the ``k`` tokens of greatest cosine with ``query``, best first, ties by id.
+
+        A query given as a token is left out of its own answer.
+        """
+        if isinstance(query, str):
+            exclude = (*exclude, self.id(query))
+            query = self.row(query)
+        ids, scores = self.nearest_ids(query[None], k, exclude=exclude)
+        return [
+            (self.vocab.tokens[i], float(s))
+            for i, s in zip(ids[0], scores[0], strict=True)
+            if np.isfinite(s)
+        ]
+
+    def nearest_ids(
+        self, queries: Floats2d, k: int = 10, *, exclude: Sequence[int] = ()
+    ) -> tuple[Ids2d, Floats2d]:
+        """Return ids and cosines of the nearest rows, (Q, k) each, best first, ties by id."""
+        lengths = np.linalg.norm(queries, axis=1, keepdims=True)
+        scores = (queries / np.maximum(lengths, 1e-12)) @ self.unit.T
+        scores[:, list(exclude)] = -np.inf
+        k = min(k, scores.shape[1])
+        order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+        return order.astype(np.int64), np.take_along_axis(scores, order, 1).astype(np.float32)
+
+    def analogy(self, a: str, b: str, c: str, k: int = 10) -> list[tuple[str, float]]:
+        """Return the tokens x for which a : b as c : x, by 3CosAdd (Mikolov et al. 2013).
+
+        The three inputs are left out of the answer.
+        """
+        i, j, m = (self.id(token) for token in (a, b, c))
+        query = self.unit[j] - self.unit[i] + self.unit[m]
+        return self.nearest(query, k, exclude=(i, j, m))
+
+    def replace(self, *, vectors: Floats2d, vocab: Vocabulary | None = None) -> Self:
+        """Return a table with other vectors, and another vocabulary if one is given."""
+        if vocab is None:
+            return replace(self, vectors=vectors)
+        return replace(self, vectors=vectors, vocab=vocab, counts=None)
+
+    @classmethod
+    def load(cls, path: str | Path) -> EmbeddingTable:
+        """Load a table from any format that :mod:`tokenspace.io` reads, told by its content."""
+        from .io import load_table
+
+        return load_table(Path(path))
+
+    def save(self, path: str | Path) -> None:
+        """Write the table; the suffix chooses the format (no suffix: our own directory)."""
+        from .io import save_table
+
+        save_table(self, Path(path))
