@@ -45,7 +45,7 @@ _HOME = {
     "reproduce": "report",
 }
 
-__all__ = [*_HOME, "__version__"]  # pyright: ignore[reportUnsupportedDunderAll]
+__all__ = list(_HOME)
 
 
 def __getattr__(name: str) -> Any:

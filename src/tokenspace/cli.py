@@ -190,8 +190,8 @@ def _read_config(path: str | None, recipe: type[Recipe]) -> dict[str, Any]:
 @click.command(
     cls=Root,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    help="Tokenspace: the vectors under tokens. Learn, transplant, search, compress and judge them.",
-    epilog="Start with:  tokenspace build --out space   then   tokenspace search space 'a question'",
+    help="Tokenspace: learn, transplant, search, compress and judge the vectors under tokens.",
+    epilog="Start with: tokenspace build --out space, then tokenspace search space QUESTION",
 )
 @click.version_option(__version__, prog_name="tokenspace")
 @click.option("-v", "--verbose", count=True, help="log more; twice: debug log and tracebacks")

@@ -16,7 +16,7 @@ __all__ = ["Corpus", "IdStream"]
 
 
 class IdStream(NamedTuple):
-    """Token ids of a corpus: ``ids`` (N,) int32, possibly memory-mapped; ``offsets`` (S + 1,) int64.
+    """Token ids of a corpus: ``ids`` (N,) int32, maybe memory-mapped; ``offsets`` (S + 1,) int64.
 
     Sentence ``i`` is ``ids[offsets[i]:offsets[i + 1]]``; windows never cross an offset.
     """
