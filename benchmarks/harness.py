@@ -9,9 +9,10 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -94,12 +95,44 @@ def pair(
     (e.g. documents per CPU second); ``ratio`` is the median of ours / peer over the pairs. A peer
     that cannot be had is given as None and reported as absent.
     """
+    mine, theirs = alternate(ours, peer, repeats)
+    return compare(
+        work,
+        mine,
+        theirs,
+        peer_name=peer_name,
+        amount=amount,
+        unit=unit,
+        goal=goal,
+        clock=clock,
+        note=note if peer is not None else (note or "peer absent"),
+    )
+
+
+def alternate(ours: Side, peer: Side | None, repeats: int = 3) -> tuple[list[Cost], list[Cost]]:
+    """Run ours and the peer in turns, after one warm-up of ours; return what each call cost."""
     measure(ours)
     mine, theirs = [], []
     for _ in range(repeats):
         mine.append(measure(ours))
         if peer is not None:
             theirs.append(measure(peer))
+    return mine, theirs
+
+
+def compare(
+    work: str,
+    mine: Sequence[Cost],
+    theirs: Sequence[Cost],
+    *,
+    peer_name: str,
+    amount: float,
+    unit: str,
+    goal: float | None,
+    clock: str = "cpu",
+    note: str = "",
+) -> Result:
+    """Turn costs into a line of the table; ``theirs`` is empty where the peer is absent."""
     rate = [amount / getattr(cost, clock) for cost in mine]
     other = [amount / getattr(cost, clock) for cost in theirs]
     peaks = [[c.peak_mb for c in side if c.peak_mb is not None] for side in (mine, theirs)]
@@ -113,8 +146,80 @@ def pair(
         goal=goal,
         peak_mb_ours=max(peaks[0], default=None),
         peak_mb_peer=max(peaks[1], default=None),
-        note=note if other or peer is not None else (note or "peer absent"),
+        note=note,
     )
+
+
+_CHILD = """
+import json, sys, time
+given = json.loads(sys.argv[1])
+globals().update(given["values"])
+exec(compile(given["script"], "peer", "exec"))
+
+def status(field):
+    with open("/proc/self/status") as lines:
+        return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(field))
+
+print("ready", flush=True)
+for _ in sys.stdin:
+    with open("/proc/self/clear_refs", "w") as file:
+        file.write("5")
+    base, wall, cpu = status("VmRSS"), time.perf_counter(), time.process_time()
+    result = work()
+    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    print(json.dumps([wall, cpu, round(max(0.0, status("VmHWM") - base), 1)]), flush=True)
+    done(result)
+"""
+
+
+class ChildPeer:
+    """A peer in a virtual environment of its own, ``.peers/NAME``, as a process that waits.
+
+    ``script`` defines ``work()``, what is timed, and ``done(result)``, what is not; ``values``
+    are variables that it finds. The process times itself, so that its start counts nowhere. Where
+    the environment is absent, ``run`` is None and ``note`` names the command that makes it.
+    """
+
+    def __init__(self, name: str, script: str, values: Mapping[str, object]) -> None:
+        python = Path(__file__).resolve().parents[1] / ".peers" / name / "bin" / "python"
+        self._child: subprocess.Popen[str] | None = None
+        self.note = "" if python.is_file() else f"{name} absent: make peers"
+        if python.is_file():
+            given = json.dumps({"script": script, "values": values})
+            self._child = subprocess.Popen(
+                [python, "-c", _CHILD, given],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+            self._answer()
+
+    @property
+    def run(self) -> Side | None:
+        """One call of the peer, which returns its :class:`Cost`."""
+        return self._run if self._child else None
+
+    def _run(self) -> Cost:
+        assert self._child and self._child.stdin
+        self._child.stdin.write("go\n")
+        self._child.stdin.flush()
+        return Cost(*json.loads(self._answer()))
+
+    def _answer(self) -> str:
+        assert self._child and self._child.stdout
+        line = self._child.stdout.readline()
+        if not line:
+            raise RuntimeError(f"the peer ended with exit code {self._child.wait()}")
+        return line
+
+    def __enter__(self) -> ChildPeer:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if self._child is not None and self._child.stdin and self._child.stdout:
+            self._child.stdin.close()
+            self._child.wait()
+            self._child.stdout.close()
 
 
 def main(

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from .corpus import Corpus as Corpus
     from .encode import TextEncoder as TextEncoder
     from .errors import TokenspaceError as TokenspaceError
-    from .progress import progress as progress
+    from .progress import show_progress as show_progress
     from .recipe import Recipe as Recipe
     from .recipe import make as make
     from .recipe import parse as parse
@@ -41,8 +41,8 @@ _HOME = {
     "Vocabulary": "vocab",
     "make": "recipe",
     "parse": "recipe",
-    "progress": "progress",
     "reproduce": "report",
+    "show_progress": "progress",
 }
 
 __all__ = list(_HOME)

@@ -49,6 +49,9 @@ class Ragged:
         return len(self.offsets) - 1
 
     def __getitem__(self, index: int) -> Floats2d:
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"matrix {index} of {len(self)}")
+        index %= len(self)
         return self.flat[self.offsets[index] : self.offsets[index + 1]]
 
     def __iter__(self) -> Iterator[Floats2d]:
@@ -109,10 +112,11 @@ def check_finite(matrix: Floats2d, name: str, labels: Sequence[str] | None = Non
     for start in range(0, len(matrix), 65536):
         block = np.isfinite(matrix[start : start + 65536])
         if not block.all():
-            bad += [int(i) + start for i in np.flatnonzero(~block.all(axis=1))[:5]]
+            bad += [int(i) + start for i in np.flatnonzero(~block.all(axis=1))]
+        if len(bad) >= 5:
             break
     if bad:
-        rows = ", ".join(repr(labels[i]) if labels else str(i) for i in bad)
+        rows = ", ".join(repr(labels[i]) if labels else str(i) for i in bad[:5])
         raise InputError(
             f"{name}: rows with NaN or infinite values: {rows}",
             hint="remove or repair these rows before using the table",

@@ -64,34 +64,6 @@ FAMILIES = (
 
 CATALOG = (
     Entry(
-        "compress",
-        "int8",
-        "tokenspace.compress.int8:Int8",
-        "arXiv:2103.13630",
-        "Store each row as 8-bit integers with a scale of its own.",
-    ),
-    Entry(
-        "encode",
-        "sif",
-        "tokenspace.encode.sif:SIF",
-        "ICLR 2017 (Arora, Liang, Ma)",
-        "Average a text's token vectors, rare tokens more, and remove their common direction.",
-    ),
-    Entry(
-        "retrieve",
-        "maxsim",
-        "tokenspace.retrieve.maxsim:MaxSim",
-        "arXiv:2004.12832",
-        "Score every document exactly: each query token takes its best document token.",
-    ),
-    Entry(
-        "retrieve",
-        "muvera",
-        "tokenspace.retrieve.muvera:MUVERA",
-        "arXiv:2405.19504",
-        "Find candidates through one fixed-size vector a document, then score them exactly.",
-    ),
-    Entry(
         "transplant",
         "mean",
         "tokenspace.transplant.mean:Mean",
@@ -118,6 +90,34 @@ CATALOG = (
         "tokenspace.words.sgns:SGNS",
         "arXiv:1310.4546",
         "Learn vectors by predicting a word from each neighbour, against sampled noise.",
+    ),
+    Entry(
+        "compress",
+        "int8",
+        "tokenspace.compress.int8:Int8",
+        "arXiv:2103.13630",
+        "Store each row as 8-bit integers with a scale of its own.",
+    ),
+    Entry(
+        "encode",
+        "sif",
+        "tokenspace.encode.sif:SIF",
+        "ICLR 2017 (Arora, Liang, Ma)",
+        "Average a text's token vectors, rare tokens more, and remove their common direction.",
+    ),
+    Entry(
+        "retrieve",
+        "maxsim",
+        "tokenspace.retrieve.maxsim:MaxSim",
+        "arXiv:2004.12832",
+        "Score every document exactly: each query token takes its best document token.",
+    ),
+    Entry(
+        "retrieve",
+        "muvera",
+        "tokenspace.retrieve.muvera:MUVERA",
+        "arXiv:2405.19504",
+        "Find candidates through one fixed-size vector a document, then score them exactly.",
     ),
 )
 

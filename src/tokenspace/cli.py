@@ -11,6 +11,7 @@ import errno
 import json
 import logging
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -29,7 +30,7 @@ VERBS = {
     "build": ("space.commands", "Make a searchable space out of text."),
     "search": ("space.commands", "Find passages and show which tokens matched."),
     "neighbors": ("space.commands", "Show the nearest tokens of a word."),
-    "analogy": ("space.commands", "Complete A : B as C : ?"),
+    "analogy": ("space.commands", "Show the tokens nearest to A - B + C."),
     "info": ("space.commands", "Show what a space holds and how it was made."),
     "add": ("space.commands", "Add text to a space without building it again."),
     "remove": ("space.commands", "Remove sources from a space."),
@@ -145,7 +146,8 @@ def method_command(entry: catalog.Entry) -> click.Command:
 
     recipe = entry.load()
     inputs, fields = evidence(recipe), knobs(recipe)
-    page = inspect.getdoc(sys.modules[recipe.__module__])
+    page = inspect.getdoc(sys.modules[recipe.__module__]) or ""
+    body = page.partition("\n")[2].strip()
 
     def run(out: str, config: str | None, force: bool, as_json: bool, **options: Any) -> None:
         from .runner import run_method
@@ -162,7 +164,7 @@ def method_command(entry: catalog.Entry) -> click.Command:
         entry.name,
         callback=run,
         short_help=entry.summary,
-        help=entry.summary + "\n\n\b\n" + (page or "").partition("\n")[2].strip(),
+        help="\n\n\b\n".join([entry.summary, *body.split("\n\n")]),  # \b keeps the line breaks
         params=[
             *(_input_option(item) for item in inputs),
             *(_knob_option(knob, entry.name) for knob in fields),
@@ -182,9 +184,11 @@ def _read_config(path: str | None, recipe: type[Recipe]) -> dict[str, Any]:
         return {}
     try:
         with open(path, "rb") as file:
-            return dict(recipe.from_dict(tomllib.load(file)).to_dict())
-    except (OSError, tomllib.TOMLDecodeError) as fault:
+            values = tomllib.load(file)
+    except (OSError, ValueError) as fault:  # TOMLDecodeError and UnicodeDecodeError are the latter
         raise ConfigError(f"{path}: {fault}", hint="--config takes a TOML file of knobs") from fault
+    recipe.from_dict(values)  # refuses unknown keys and bad values before any work
+    return values
 
 
 @click.command(
@@ -204,9 +208,9 @@ def root(ctx: click.Context, verbose: int, quiet: bool) -> None:
     )
     logging.basicConfig(level=level, format="%(message)s", stream=sys.stderr)
     if not quiet and sys.stderr.isatty():
-        from .progress import progress
+        from .progress import show_progress
 
-        ctx.with_resource(progress())
+        ctx.with_resource(show_progress())
 
 
 def explain(fault: BaseException) -> tuple[str, int]:
@@ -235,13 +239,14 @@ def main(args: Sequence[str] | None = None) -> None:
     try:
         code = root.main(words, prog_name="tokenspace", standalone_mode=False)
     except (click.Abort, KeyboardInterrupt):
+        click.echo("tokenspace: interrupted", err=True)
         sys.exit(130)
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(0)
     except (TokenspaceError, click.ClickException, OSError, MemoryError) as fault:
         if debug:
-            raise
+            traceback.print_exc()
         line, code = explain(fault)
         click.echo(f"tokenspace: error: {line}", err=True)
     sys.exit(code if isinstance(code, int) else 0)

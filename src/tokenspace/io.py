@@ -4,24 +4,40 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
+import math
 import tempfile
-from collections.abc import Iterator, Mapping
+import zipfile
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from .errors import FormatError, InputError
 
+if TYPE_CHECKING:
+    from .table import EmbeddingTable
+
 __all__ = [
+    "TensorEntry",
     "load_matrix",
     "load_ragged",
+    "load_table",
     "read_tensors",
     "replacing",
+    "save_table",
     "save_tensors",
     "sha256",
+    "tensor_entries",
 ]
+
+log = logging.getLogger(__name__)
+
+TABLE_VERSION = 1
 
 _DTYPES = {
     "F64": np.float64,
@@ -35,6 +51,8 @@ _DTYPES = {
     "BOOL": np.bool_,
     "BF16": np.uint16,  # numpy has no bfloat16: widened by `widen`
 }
+
+_BLOCK = 1 << 24  # bytes that are written at a time
 
 
 @contextmanager
@@ -59,10 +77,18 @@ def sha256(path: str | Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def read_tensors(path: str | Path) -> dict[str, npt.NDArray[np.generic]]:
-    """Map the tensors of a ``.safetensors`` file: nothing is read until it is indexed.
+@dataclass(frozen=True)
+class TensorEntry:
+    """Where one tensor lies in a ``.safetensors`` file."""
 
-    bfloat16 tensors come as float32 copies, everything else as a read-only view of the file.
+    dtype: str
+    shape: tuple[int, ...]
+    begin: int
+
+
+def tensor_entries(path: str | Path) -> dict[str, TensorEntry]:
+    """Read the header of a ``.safetensors`` file, checked against the size of the file.
+
     Raises :class:`FormatError` where the header does not describe the file.
     """
     path = Path(path)
@@ -73,28 +99,51 @@ def read_tensors(path: str | Path) -> dict[str, npt.NDArray[np.generic]]:
             if not 2 <= length <= size - 8:
                 raise ValueError("header length")
             header = json.loads(file.read(length))
-        tensors: dict[str, npt.NDArray[np.generic]] = {}
+        entries: dict[str, TensorEntry] = {}
         for name, entry in header.items():
             if name == "__metadata__":
                 continue
             begin, end = entry["data_offsets"]
-            dtype = np.dtype(_DTYPES[entry["dtype"]])
-            count = int(np.prod(entry["shape"], dtype=np.int64))
-            if end - begin != count * dtype.itemsize or 8 + length + end > size:
+            width = np.dtype(_DTYPES.get(entry["dtype"], np.uint8)).itemsize
+            count = math.prod(entry["shape"])
+            fits = entry["dtype"] not in _DTYPES or end - begin == count * width
+            if begin < 0 or not fits or 8 + length + end > size:
                 raise ValueError(f"tensor {name!r}")
-            if count == 0:
-                tensors[name] = np.zeros(entry["shape"], dtype)
-                continue
-            view = np.memmap(
-                path, dtype, "r", offset=8 + length + begin, shape=tuple(entry["shape"])
-            )
-            wide = entry["dtype"] == "BF16"
-            tensors[name] = (view.astype(np.uint32) << 16).view(np.float32) if wide else view
-    except (ValueError, KeyError, TypeError, UnicodeDecodeError) as fault:
+            entries[name] = TensorEntry(entry["dtype"], tuple(entry["shape"]), 8 + length + begin)
+    except (ValueError, KeyError, TypeError, AttributeError, UnicodeDecodeError) as fault:
         raise FormatError(
             f"{path}: not a whole safetensors file ({fault})",
             hint="the file is damaged or truncated: write or download it again",
         ) from fault
+    return entries
+
+
+def read_tensors(
+    path: str | Path, names: Collection[str] | None = None
+) -> dict[str, npt.NDArray[np.generic]]:
+    """Map the tensors of a ``.safetensors`` file: nothing is read until it is indexed.
+
+    ``names`` chooses some of them. bfloat16 tensors come as float32 copies, everything else as a
+    read-only view of the file. Raises :class:`FormatError` where the header does not describe
+    the file, or a tensor has a type that is not read here.
+    """
+    path = Path(path)
+    tensors: dict[str, npt.NDArray[np.generic]] = {}
+    for name, entry in tensor_entries(path).items():
+        if names is not None and name not in names:
+            continue
+        if entry.dtype not in _DTYPES:
+            raise FormatError(
+                f"{path}: tensor {name!r} has type {entry.dtype}",
+                hint=f"types read here: {', '.join(_DTYPES)}",
+            )
+        dtype = np.dtype(_DTYPES[entry.dtype])
+        if math.prod(entry.shape) == 0:
+            tensors[name] = np.zeros(entry.shape, dtype)
+            continue
+        view = np.memmap(path, dtype, "r", offset=entry.begin, shape=entry.shape)
+        wide = entry.dtype == "BF16"
+        tensors[name] = (view.astype(np.uint32) << 16).view(np.float32) if wide else view
     return tensors
 
 
@@ -103,34 +152,171 @@ def save_tensors(
     tensors: Mapping[str, npt.NDArray[np.generic]],
     metadata: Mapping[str, str] | None = None,
 ) -> None:
-    """Write arrays to one ``.safetensors`` file, beside it first and then renamed."""
-    from safetensors.numpy import save_file
+    """Write arrays to one ``.safetensors`` file, beside it first and then renamed.
 
+    Equal arrays give equal bytes, which the safetensors library does not promise: it orders the
+    metadata at random. Arrays are written in blocks and may be memory-mapped.
+    """
+    names = {np.dtype(dtype): name for name, dtype in _DTYPES.items() if name != "BF16"}
+    header: dict[str, object] = {"__metadata__": {"format": "pt", **(metadata or {})}}
+    end = 0
+    for name, array in tensors.items():
+        begin, end = end, end + array.nbytes
+        kind = names[array.dtype]
+        header[name] = {"dtype": kind, "shape": array.shape, "data_offsets": [begin, end]}
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # tensors begin at a multiple of eight bytes
+    with replacing(path) as partial, partial.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for array in tensors.values():
+            rows = array.reshape(-1) if array.ndim == 0 else array
+            step = max(1, _BLOCK // max(1, array.nbytes // max(1, len(rows))))
+            for start in range(0, len(rows), step):
+                file.write(np.ascontiguousarray(rows[start : start + step]).tobytes())
+
+
+def load_table(path: str | Path) -> EmbeddingTable:
+    """Load a table of vectors; the format is told by the content.
+
+    Reads our own directory, the input matrix of a Hugging Face model directory (``DIR#output``
+    for the output matrix, ``DIR#NAME`` for a tensor by its full name), and what
+    :func:`tokenspace.table_files.read` reads. Raises :class:`InputError` or :class:`FormatError`.
+    """
+    from . import model_files, table_files
+    from .table import EmbeddingTable
+    from .vocab import Vocabulary
+
+    place, part = Path(path), ""
+    if not place.exists() and "#" in place.name:
+        name, _, part = str(path).rpartition("#")
+        place = Path(name)
+    if not place.exists():
+        raise InputError(f"{place}: no such file or directory", hint="give the path of a table")
+    if place.is_dir():
+        if (place / "table.json").is_file() or (place / "table.safetensors").is_file():
+            return _load_own(place)
+        return model_files.load(place, part or "input")
+    if part:
+        raise InputError(f"{path}: only a model directory has parts", hint=f"give {place}")
+    if place.suffix == ".safetensors":
+        raise FormatError(f"{place}: tensors without words", hint="give the directory it lies in")
+    found = table_files.read(place)
+    notes = {"source": place.name}
+    return EmbeddingTable(Vocabulary.words(found.words), found.vectors, found.counts, notes)
+
+
+def _load_own(folder: Path) -> EmbeddingTable:
+    from .table import EmbeddingTable
+    from .vocab import Vocabulary
+
+    data = folder / "table.safetensors"
+    for needed in (folder / "table.json", folder / "vocabulary.json", data):
+        if not needed.is_file():
+            raise FormatError(f"{needed}: missing", hint="save the table again")
+    try:
+        about = json.loads((folder / "table.json").read_text(encoding="utf-8"))
+        version, notes = int(about["version"]), dict(about["notes"])
+    except (ValueError, KeyError, TypeError) as fault:
+        raise FormatError(
+            f"{folder / 'table.json'}: not whole ({fault})", hint="save the table again"
+        ) from fault
+    if version > TABLE_VERSION:
+        raise FormatError(
+            f"{folder}: table version {version} is newer than this library reads ({TABLE_VERSION})",
+            hint="pip install --upgrade tokenspace",
+        )
+    tensors = read_tensors(data)
+    if "vectors" not in tensors or tensors["vectors"].dtype != np.float32:
+        raise FormatError(f"{data}: no float32 tensor 'vectors'", hint="save the table again")
+    counts = tensors.get("counts")
+    return EmbeddingTable(
+        Vocabulary.load(folder),
+        np.asarray(tensors["vectors"], np.float32),
+        None if counts is None else np.asarray(counts, np.int64),
+        notes,
+        finite=True,
+    )
+
+
+def save_table(table: EmbeddingTable, path: str | Path) -> None:
+    """Write a table; the suffix chooses the format.
+
+    No suffix: our own directory (memory-mapped when loaded). ``.vec`` or ``.txt``, maybe with
+    ``.gz``: word2vec text. ``.bin``: word2vec binary. The last two keep neither tokenizer nor
+    counts, and rows without a token are left out.
+    """
+    from . import table_files
+
+    path = Path(path)
+    suffixes = path.suffixes[-2:] if path.suffix == ".gz" else path.suffixes[-1:]
+    if suffixes not in ([".vec"], [".txt"], [".vec", ".gz"], [".txt", ".gz"], [".bin"], []):
+        raise InputError(
+            f"{path}: no table format has the suffix {''.join(suffixes)}",
+            hint="use .vec, .txt, .vec.gz, .txt.gz, .bin, or no suffix for a directory",
+        )
+    if not suffixes:
+        with replacing(path) as partial:
+            partial.mkdir()
+            _write_own(table, partial)
+        return
+    rows = [index for index, token in enumerate(table.vocab.tokens) if token]
+    if len(rows) < len(table.vocab):
+        log.warning("%s: %d rows without a token left out", path, len(table.vocab) - len(rows))
+    words = [table.vocab.tokens[index] for index in rows]
+    vectors = table.vectors if len(rows) == len(table.vocab) else table.vectors[rows]
     with replacing(path) as partial:
-        whole = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
-        save_file(whole, partial, metadata={"format": "pt", **(metadata or {})})
+        if suffixes == [".bin"]:
+            table_files.write_binary(partial, words, vectors)
+        else:
+            table_files.write_text(partial, words, vectors, packed=suffixes[-1] == ".gz")
+
+
+def _write_own(table: EmbeddingTable, folder: Path) -> None:
+    tensors: dict[str, npt.NDArray[np.generic]] = {"vectors": table.vectors}
+    if table.counts is not None:
+        tensors["counts"] = table.counts
+    save_tensors(folder / "table.safetensors", tensors)
+    table.vocab.write(folder)
+    about = {"format": "tokenspace-table", "version": TABLE_VERSION, "notes": dict(table.notes)}
+    text = json.dumps(about, indent=2, default=str)
+    (folder / "table.json").write_text(text + "\n", encoding="utf-8")
 
 
 def load_matrix(path: str | Path) -> npt.NDArray[np.float32]:
     """Load one (rows, D) float32 matrix: ``.npy``, or any file that holds a vector table."""
-    from .table import EmbeddingTable
-
     path = Path(path)
     if path.suffix == ".npy":
-        matrix = np.load(path, mmap_mode="r", allow_pickle=False)
-        if matrix.ndim != 2:
-            raise InputError(f"{path}: shape {matrix.shape} is not a matrix")
+        try:
+            matrix = np.load(path, mmap_mode="r", allow_pickle=False)
+        except (ValueError, EOFError) as fault:
+            raise FormatError(
+                f"{path}: not a whole array ({fault})", hint="write it again with numpy.save"
+            ) from fault
+        if matrix.ndim != 2 or matrix.dtype.kind not in "fiu":
+            raise InputError(
+                f"{path}: {matrix.dtype} of shape {matrix.shape} is not a matrix of numbers",
+                hint="give (rows, D) numbers",
+            )
         return np.asarray(matrix, np.float32)
-    return EmbeddingTable.load(path).vectors
+    return load_table(path).vectors
 
 
 def load_ragged(path: Path) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
     """Load the ``flat`` and ``offsets`` arrays of a ragged file (``.safetensors`` or ``.npz``)."""
+    if path.is_dir():
+        raise InputError(
+            f"{path}: a directory, not a ragged file", hint="give a .safetensors or .npz file"
+        )
     if path.suffix == ".npz":
-        with np.load(path, allow_pickle=False) as archive:
-            found = {name: archive[name] for name in archive.files}
+        try:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+                found = {name: archive[name] for name in archive.files}
+        except (ValueError, EOFError, zipfile.BadZipFile) as fault:
+            raise FormatError(
+                f"{path}: not a whole .npz archive ({fault})", hint="write it again"
+            ) from fault
     else:
-        found = dict(read_tensors(path))
+        found = read_tensors(path, ("flat", "offsets"))
     missing = {"flat", "offsets"} - found.keys()
     if missing:
         raise FormatError(

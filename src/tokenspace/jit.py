@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import functools
 import logging
+import os
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Generic, ParamSpec, TypeVar
 
-__all__ = ["Kernel", "kernel", "threads"]
+__all__ = ["Kernel", "kernel", "spread", "threads"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -56,10 +58,23 @@ def kernel(**options: Any) -> Callable[[Callable[P, R]], Kernel[P, R]]:
 
 def threads(count: int) -> int:
     """Return how many threads to use: ``count``, or every core that this process may use if 0."""
-    import os
+    if count:
+        return count
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
-    return (
-        count or len(os.sched_getaffinity(0))
-        if hasattr(os, "sched_getaffinity")
-        else (count or os.cpu_count() or 1)
-    )
+
+def spread(work: Callable[[int, int], object], count: int, *, workers: int = 0) -> None:
+    """Call ``work(start, stop)`` over ``range(count)`` in contiguous parts, one a thread.
+
+    Kernels run without the interpreter's lock, so plain threads use every core; each part must
+    write to places of its own.
+    """
+    workers = max(1, min(threads(workers), count))
+    borders = [count * part // workers for part in range(workers + 1)]
+    if workers == 1:
+        work(0, count)
+        return
+    with ThreadPoolExecutor(workers) as pool:
+        list(pool.map(work, borders[:-1], borders[1:]))

@@ -1,4 +1,4 @@
-"""Progress of long work: silent in a library call, a bar inside ``with progress():``.
+"""Progress of long work: silent in a library call, a bar inside ``with show_progress():``.
 
 The command line opens that block on a terminal; a method only ever says
 ``for batch in track(batches, "train")`` and never asks whether anybody looks.
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
 
-__all__ = ["Meter", "progress", "track"]
+__all__ = ["Meter", "show_progress", "track"]
 
 T = TypeVar("T")
 _bars: ContextVar[Progress | None] = ContextVar("tokenspace_progress", default=None)
 
 
 @contextmanager
-def progress(console: Console | None = None) -> Iterator[None]:
+def show_progress(console: Console | None = None) -> Iterator[None]:
     """Show a bar on standard error for every ``track`` and ``Meter`` inside the block."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn

@@ -33,7 +33,8 @@ class Range:
         return isinstance(value, (int, float)) and self.low <= value <= self.high
 
     def __str__(self) -> str:
-        return f"[{self.low:g}, {self.high:g}]"
+        low, high = (str(x) if isinstance(x, int) else f"{x:g}" for x in (self.low, self.high))
+        return f"[{low}, {high}]"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,11 +82,15 @@ class Knob:
             )
 
     @property
-    def allowed(self) -> str:
-        """The values in words, for messages and tables."""
+    def words(self) -> str:
+        """The type and the choices in words, for tables."""
         words = [kind.__name__ for kind in self.kinds if kind is not types.NoneType]
-        words += [repr(choice) for choice in self.choices]
-        return " or ".join(words) + (f" in {self.range}" if self.range else "")
+        return " or ".join([*words, *(repr(choice) for choice in self.choices)])
+
+    @property
+    def allowed(self) -> str:
+        """The allowed values in words, for messages."""
+        return self.words + (f" in {self.range}" if self.range else "")
 
     def read(self, text: str, where: str) -> Any:
         """Read the knob's value from the text of an option or a composition string."""

@@ -8,6 +8,7 @@ seeds and gives a :data:`Verdict` on the paired differences.
 from __future__ import annotations
 
 import json
+import math
 import os
 import platform
 import statistics
@@ -18,7 +19,8 @@ from importlib import metadata, resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
-from .errors import ConfigError
+from .errors import ClaimFailed, ConfigError
+from .progress import track
 
 if TYPE_CHECKING:
     from .catalog import Entry
@@ -29,6 +31,7 @@ __all__ = [
     "Reproduction",
     "Verdict",
     "environment",
+    "readable_bytes",
     "record",
     "recorded",
     "reproduce",
@@ -36,6 +39,15 @@ __all__ = [
 ]
 
 Verdict = Literal["holds", "weak", "fails", "untested"]
+
+
+def readable_bytes(count: float) -> str:
+    """Return a number of bytes as people read it: ``"2.5 MB"``."""
+    for unit in ("B", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.2f} GB"
 
 
 def environment() -> dict[str, Any]:
@@ -162,26 +174,33 @@ class Reproduction(Report):
     claim: Mapping[str, Any]
 
 
-def reproduce(entry: Entry, *, smoke: bool = False) -> Reproduction:
+def reproduce(
+    entry: Entry, *, smoke: bool = False, seeds: Sequence[int] | None = None
+) -> Reproduction:
     """Measure a method against its baseline on identical data and seeds.
 
     ``smoke`` runs one seed on about one per cent of the data, in seconds, to prove that the
-    claim still runs; it gives no verdict.
+    claim still runs; it gives no verdict. ``seeds`` replaces those of the claim.
+
+    Raises :class:`ClaimFailed` where a side gives a figure that is not finite.
     """
     module = cast("ClaimModule", entry.claim())
     claim = module.CLAIM
     recipe = entry.load()(**entry.preset)
-    seeds = claim.seeds[:1] if smoke else claim.seeds
+    seeds = tuple(seeds or (claim.seeds[:1] if smoke else claim.seeds))
     rows: list[dict[str, Any]] = []
     begin = time.perf_counter()
-    for seed in seeds:
-        for side, method in (("method", recipe), ("baseline", None)):
-            start = time.perf_counter()
-            figures = module.measure(method, seed, smoke=smoke)
-            if claim.metric not in figures:
-                raise ConfigError(f"claim {entry.name}: measure gave no {claim.metric!r}")
-            seconds = round(time.perf_counter() - start, 2)
-            rows.append({"side": side, "seed": seed, **figures, "seconds": seconds})
+    runs = [(s, side) for s in seeds for side in ("method", "baseline")]
+    for seed, side in track(runs, entry.name):
+        start = time.perf_counter()
+        figures = module.measure(recipe if side == "method" else None, seed, smoke=smoke)
+        if claim.metric not in figures:
+            raise ConfigError(f"claim {entry.name}: measure gave no {claim.metric!r}")
+        for metric, value in figures.items():
+            if not math.isfinite(value):
+                raise ClaimFailed(f"claim {entry.name}: {side}, seed {seed}: {metric}={value}")
+        seconds = round(time.perf_counter() - start, 2)
+        rows.append({"side": side, "seed": seed, **figures, "seconds": seconds})
     ours, theirs = (
         [row[claim.metric] for row in rows if row["side"] == side]
         for side in ("method", "baseline")

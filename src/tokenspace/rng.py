@@ -32,9 +32,12 @@ def stream(seed: int, *purpose: str | int) -> np.random.Generator:
 
 @contextmanager
 def torch_scope(seed: int, *purpose: str | int) -> Iterator[None]:
-    """Seed torch's CPU and CUDA generators inside the block and restore them after it."""
+    """Seed torch (CPU and current CUDA device) inside the block, and restore it after."""
     import torch
 
-    with torch.random.fork_rng():
-        torch.manual_seed(derive(seed, *purpose))
+    cuda = torch.cuda.is_available()  # of several devices only the current one is touched
+    with torch.random.fork_rng(devices=[torch.cuda.current_device()] if cuda else []):
+        torch.default_generator.manual_seed(derive(seed, *purpose))
+        if cuda:
+            torch.cuda.manual_seed(derive(seed, *purpose))
         yield

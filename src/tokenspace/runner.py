@@ -15,7 +15,7 @@ from .io import load_matrix, replacing, sha256
 from .recipe import apply, evidence, make
 from .report import Report
 
-__all__ = ["load_input", "run_method"]
+__all__ = ["hashes", "load_input", "run_method"]
 
 Given = str | Sequence[str]
 
@@ -51,7 +51,7 @@ def run_method(
         title=str(recipe),
         metrics=dict(getattr(result, "metrics", {})),
         recipe=recipe.to_dict(),
-        inputs={name: _hashes(paths) for name, paths in given.items()},
+        inputs={name: hashes(paths) for name, paths in given.items()},
         seconds=round(time.perf_counter() - begin, 3),
     )
     with replacing(target) as partial:
@@ -64,7 +64,7 @@ def run_method(
     return report
 
 
-def _hashes(given: Given) -> dict[str, str]:
+def hashes(given: Given) -> dict[str, str]:
     """Return the SHA-256 of every path; of a directory, of its files' names and hashes."""
     found = {}
     for path in [given] if isinstance(given, str) else given:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import InitVar, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -23,7 +23,8 @@ class EmbeddingTable:
 
     ``vectors`` is (V, D) float32 in C order and may be memory-mapped; ``counts`` is (V,) int64,
     how often each token occurred in the text that the vectors were learned from, or None;
-    ``notes`` says where the table comes from.
+    ``notes`` says where the table comes from. ``finite=True`` promises that no value is NaN or
+    infinite, which spares reading a memory-mapped matrix to check it.
 
     Raises :class:`InputError` when shapes disagree, or when a row is not finite.
     """
@@ -32,8 +33,9 @@ class EmbeddingTable:
     vectors: Floats2d
     counts: Ids | None = None
     notes: Mapping[str, Any] = field(default_factory=dict)
+    finite: InitVar[bool] = False
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, finite: bool) -> None:
         shape = self.vectors.shape
         if self.vectors.ndim != 2 or shape[0] != len(self.vocab):
             raise InputError(
@@ -41,7 +43,10 @@ class EmbeddingTable:
             )
         if self.counts is not None and self.counts.shape != (len(self.vocab),):
             raise InputError(f"table: counts have shape {self.counts.shape}, not ({shape[0]},)")
-        check_finite(self.vectors, "table", self.vocab.tokens)
+        if self.vectors.dtype != np.float32 or not self.vectors.flags.c_contiguous:
+            object.__setattr__(self, "vectors", np.ascontiguousarray(self.vectors, np.float32))
+        if not finite:
+            check_finite(self.vectors, "table", self.vocab.tokens)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -59,7 +64,7 @@ class EmbeddingTable:
 
     def row(self, token: str) -> Floats1d:
         """Return the vector of one token, (D,); an unknown token is refused with a near miss."""
-        return self.vectors[self.id(token)]
+        return self.rows(np.array([self.id(token)])).reshape(-1)
 
     def id(self, token: str) -> int:
         """Return the id of a token."""
@@ -91,13 +96,30 @@ class EmbeddingTable:
     def nearest_ids(
         self, queries: Floats2d, k: int = 10, *, exclude: Sequence[int] = ()
     ) -> tuple[Ids2d, Floats2d]:
-        """Return ids and cosines of the nearest rows, (Q, k) each, best first, ties by id."""
+        """Return ids and cosines of the nearest rows, (Q, k) each, best first, ties by id.
+
+        Rows left out (``exclude``, and rows without a token) have a cosine of -inf.
+        """
+        queries = np.asarray(queries, np.float32)
+        if queries.ndim != 2 or queries.shape[1] != self.shape[1]:
+            raise InputError(
+                f"queries of shape {queries.shape} do not fit vectors of width {self.shape[1]}"
+            )
+        k = min(k, len(self.vocab))
+        ids = np.empty((len(queries), k), np.int64)
+        scores = np.empty((len(queries), k), np.float32)
+        left_out = [*exclude, *self.vocab.holes]
         lengths = np.linalg.norm(queries, axis=1, keepdims=True)
-        scores = (queries / np.maximum(lengths, 1e-12)) @ self.unit.T
-        scores[:, list(exclude)] = -np.inf
-        k = min(k, scores.shape[1])
-        order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
-        return order.astype(np.int64), np.take_along_axis(scores, order, 1).astype(np.float32)
+        for start in range(0, len(queries) if k else 0, 64):  # blocks bound the memory
+            block = slice(start, start + 64)
+            cosines = (queries[block] / np.maximum(lengths[block], 1e-12)) @ self.unit.T
+            cosines[:, left_out] = -np.inf
+            least = np.partition(cosines, -k, axis=1)[:, -k]
+            for row, line in enumerate(cosines):
+                found = np.flatnonzero(line >= least[row])  # ascending, so that ties go by id
+                best = found[np.argsort(-line[found], kind="stable")[:k]]
+                ids[start + row], scores[start + row] = best, line[best]
+        return ids, scores
 
     def analogy(self, a: str, b: str, c: str, k: int = 10) -> list[tuple[str, float]]:
         """Return the tokens x for which a : b as c : x, by 3CosAdd (Mikolov et al. 2013).
@@ -116,10 +138,10 @@ class EmbeddingTable:
 
     @classmethod
     def load(cls, path: str | Path) -> EmbeddingTable:
-        """Load a table from any format that :mod:`tokenspace.io` reads, told by its content."""
+        """Load a table from any format of :func:`tokenspace.io.load_table`, told by its content."""
         from .io import load_table
 
-        return load_table(Path(path))
+        return load_table(path)
 
     def save(self, path: str | Path) -> None:
         """Write the table; the suffix chooses the format (no suffix: our own directory)."""

@@ -1,0 +1,82 @@
+# Every target prepares what it needs: `make demo` and `make test` work on a fresh clone.
+
+SHELL := /bin/bash
+PYTHON ?= $(firstword $(foreach p,python3.11 python3 python3.12 python3.13,$(shell \
+	$(p) -c 'import sys; sys.version_info >= (3, 11) and print("$(p)")' 2>/dev/null)))
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
+
+# The real data of the claims and benchmarks, where a checkout has it; tests pass without it.
+ifneq ($(wildcard ../shared/data),)
+export TOKENSPACE_DATA ?= $(abspath ../shared/data)
+endif
+
+.PHONY: demo setup peers check test claims bench docs new clean
+
+demo: .venv/.base  ## build a space from Python's own documentation and ask it three questions
+	@test -f space/report.html || $(BIN)/tokenspace build --out space
+	@for question in "how do I make a class iterable" \
+	                 "wait for several threads to finish" \
+	                 "read a file line by line"; do \
+	    printf '\n$$ tokenspace search space "%s"\n' "$$question"; \
+	    $(BIN)/tokenspace search space "$$question" -k 3 || exit; \
+	done
+	@printf '\nThe report: %s\n' "$(CURDIR)/space/report.html"
+
+setup: .venv/.dev  ## .venv with the package and everything that development needs
+
+peers: .venv/.peers .peers/mergekit/.done  ## the libraries that benchmarks compare with
+
+check: .venv/.dev  ## lint, formatting, types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test: .venv/.dev  ## the whole default suite
+	$(BIN)/python -m pytest -n 2
+
+claims: .venv/.dev  ## measure every claim again and record the results
+	$(BIN)/tokenspace reproduce --all --record
+
+bench: peers  ## every benchmark against its peers, recorded
+	@for script in $(filter-out benchmarks/harness.py,$(wildcard benchmarks/*.py)); do \
+	    echo "$$script"; $(BIN)/python "$$script" --record || exit; \
+	done
+
+docs: .venv/.dev  ## the documentation site, in site/
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "site/index.html"
+
+new: .venv/.dev  ## the files of a new method: make new FAMILY=words NAME=glove
+	@$(BIN)/python scripts/new.py "$(FAMILY)" "$(NAME)"
+
+clean:  ## remove what the targets above made, except .venv and .peers
+	rm -rf space site docs/methods docs/reference .pytest_cache .mypy_cache .ruff_cache
+
+.venv/bin/python:
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed; found: $$(python3 --version 2>&1)." \
+	    "Give one with: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@$(PYTHON) -m venv .venv
+
+.venv/.base: pyproject.toml constraints.txt | .venv/bin/python
+	@echo "Installing tokenspace into .venv (about half a minute) ..."
+	@$(PIP) -e .
+	@touch $@
+
+.venv/.dev: pyproject.toml constraints.txt | .venv/bin/python
+	@echo "Installing tokenspace with its development tools into .venv (a few minutes) ..."
+	@$(PIP) -e '.[dev]'
+	@touch .venv/.base $@
+
+.venv/.peers: pyproject.toml constraints.txt | .venv/.dev
+	@echo "Installing the libraries that benchmarks compare with ..."
+	@$(PIP) -e '.[dev,peers]'
+	@touch .venv/.base .venv/.dev $@
+
+# mergekit pins other versions than we do, so it lives in an environment of its own.
+.peers/mergekit/.done: | .venv/bin/python
+	@echo "Installing mergekit into .peers/mergekit ..."
+	@test -x .peers/mergekit/bin/python || $(BIN)/python -m venv .peers/mergekit
+	@.peers/mergekit/bin/python -m pip install -qq --disable-pip-version-check \
+	    torch==2.13.0 mergekit==0.1.5 threadpoolctl
+	@touch $@

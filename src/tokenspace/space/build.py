@@ -1,0 +1,220 @@
+"""Build a space: seven steps, each finished on disk before the next begins.
+
+The generation's directory holds ``plan.json`` (every setting and a fingerprint of the input) and
+``steps/NAME.json`` for each finished step. A run that finds an unfinished generation with the
+same plan goes on after its last finished step; what a killed step left is written anew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from tokenspace import __version__
+from tokenspace.errors import InputError
+from tokenspace.io import replacing
+from tokenspace.report import environment
+
+from .measure import measure
+from .page import render
+from .plan import Plan
+from .steps import STEPS, Generation
+from .store import Manifest, commit, generations, lock, next_generation
+
+__all__ = ["Step", "build", "finish"]
+
+STDIN = "standard-input.txt"
+EXACT_BELOW = {"learned": 300_000, "pretrained": 20_000}
+"""Passages up to which exact MaxSim is as fast as candidates by encodings and a second look
+(benchmarks/search.py --scale measures both)."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """A finished step: its wall seconds, the bytes that it wrote, and what it did in words."""
+
+    name: str
+    seconds: float
+    bytes: int
+    says: str
+    figures: Mapping[str, Any] = field(default_factory=dict)
+
+
+def build(root: Path, texts: Sequence[str], plan: Plan, on_step: Callable[[Step], object]) -> None:
+    """Make ``root`` the space of ``texts``; go on with an interrupted build of the same plan.
+
+    A space that stands there is replaced at the very end, in one rename. Raises
+    :class:`InputError` where ``root`` holds something else.
+    """
+    if root.exists() and not root.is_dir():
+        raise InputError(f"{root}: not a directory", hint="choose another --out")
+    strange = root.is_dir() and not (root / "manifest.json").exists() and not generations(root)
+    if strange and any(path.name not in (".lock", STDIN) for path in root.iterdir()):
+        raise InputError(
+            f"{root}: a directory with other files", hint="choose a new directory for --out"
+        )
+    with lock(root):
+        tidy(root)
+        texts = keep_standard_input(root, texts)
+        asked = {
+            "plan": asdict(plan),
+            "texts": fingerprint(texts),
+            "tokenspace": __version__,
+        }
+        if is_current(root, asked):
+            return
+        generation = resume(root, asked)
+        work = Generation(generation, plan)
+        for name, run in STEPS.items():
+            done = finished(generation, name)
+            on_step(done or perform(work, name, partial(run, work, texts)))
+        finish(root, work, asked, on_step)
+
+
+def perform(work: Generation, name: str, run: Callable[[], tuple[str, dict[str, Any]]]) -> Step:
+    """Run one step, note what it took, and mark it as finished."""
+    begin, before = time.perf_counter(), tree_bytes(work.path)
+    says, figures = run()
+    step = Step(
+        name=name,
+        seconds=round(time.perf_counter() - begin, 2),
+        bytes=max(0, tree_bytes(work.path) - before),
+        says=says,
+        figures=figures,
+    )
+    target = work.path / "steps" / f"{name}.json"
+    with replacing(target) as fresh:
+        fresh.write_text(json.dumps(asdict(step)), encoding="utf-8")
+    return step
+
+
+def finished(generation: Path, name: str) -> Step | None:
+    """Return the step if an earlier run finished it."""
+    path = generation / "steps" / f"{name}.json"
+    return Step(**json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
+
+
+def finish(
+    root: Path, work: Generation, asked: dict[str, Any], on_step: Callable[[Step], object]
+) -> None:
+    """Measure the generation, write its report and make it the space."""
+    (work.path / "singles.f32").unlink(missing_ok=True)
+    steps = [step for name in STEPS if (step := finished(work.path, name))]
+    counts: dict[str, Any] = {}
+    for step in steps:
+        counts |= step.figures
+    kind = "pretrained" if work.plan.encoder else "learned"
+    exact = counts["passages"] <= EXACT_BELOW[kind]
+    space = work.collection("exact" if exact else "fde")
+    sizes = {
+        part: tree_bytes(work.path / place)
+        for part, place in (
+            ("passages", "passages"),
+            ("table", "table"),
+            ("tokens", "tokens"),
+            ("singles", "singles.safetensors"),
+            ("fde", "fde"),
+            ("bm25", "bm25"),
+        )
+    }
+    figures: dict[str, Any] = {}
+
+    def run() -> tuple[str, dict[str, Any]]:
+        figures.update(measure(space, work.table, sizes, work.plan.seed))
+        best = max(figures["known_item"]["modes"], key=lambda row: row["mrr10"], default=None)
+        return (f"best: {best['mode']}, MRR@10 {best['mrr10']:.3f}" if best else "no items"), {}
+
+    measured = perform(work, "measure", run)
+    on_step(measured)
+    report = {
+        "title": f"Space {root.name}",
+        "config": asked["plan"] | {"first stage": space.first_stage},
+        "counts": counts,
+        "bytes": {**sizes, "total": tree_bytes(work.path)},
+        "steps": [asdict(step) for step in (*steps, measured)],
+        **figures,
+        "environment": environment(),
+    }
+    (work.path / "report.json").write_text(
+        json.dumps(report, indent=1, ensure_ascii=False), encoding="utf-8"
+    )
+    (work.path / "report.html").write_text(render(report), encoding="utf-8")
+    commit(root, work.path, asked, {**counts, "first_stage": space.first_stage})
+
+
+def tidy(root: Path) -> None:
+    """Remove what a killed writer left beside the files that it was replacing."""
+    for path in root.glob(".*.*"):
+        if path.is_dir():
+            shutil.rmtree(path)
+
+
+def is_current(root: Path, asked: Mapping[str, Any]) -> bool:
+    """Say whether the finished space is what is asked for, file for file."""
+    if not (root / "manifest.json").exists():
+        return False
+    manifest = Manifest.read(root)
+    if manifest.config != asked:
+        return False
+    manifest.check(root, contents=True)
+    return True
+
+
+def resume(root: Path, asked: Mapping[str, Any]) -> Path:
+    """Return the unfinished generation of this very plan, or begin a new one."""
+    current = Manifest.read(root).generation if (root / "manifest.json").exists() else None
+    for generation in generations(root):
+        if generation.name == current:
+            continue
+        plan = generation / "plan.json"
+        if plan.exists() and json.loads(plan.read_text(encoding="utf-8")) == asked:
+            return generation
+        shutil.rmtree(generation)
+    generation = next_generation(root)
+    generation.mkdir()
+    with replacing(generation / "plan.json") as fresh:
+        fresh.write_text(json.dumps(asked), encoding="utf-8")
+    return generation
+
+
+def keep_standard_input(root: Path, texts: Sequence[str]) -> list[str]:
+    """Copy standard input to a file of the space, so that an interrupted build can go on."""
+    kept = []
+    for text in texts:
+        if text == "-":
+            with replacing(root / STDIN) as fresh, fresh.open("wb") as file:
+                shutil.copyfileobj(sys.stdin.buffer, file)
+        kept.append(str(root / STDIN) if text == "-" else text)
+    return kept
+
+
+def fingerprint(texts: Sequence[str]) -> list[list[Any]]:
+    """Return name, size and time of every input file; for the default text, Python's version."""
+    if not texts:
+        return [["python", sys.version, 0]]
+    found: list[list[Any]] = []
+    for text in texts:
+        path = Path(text)
+        files = sorted(path.rglob("*")) if path.is_dir() else [path]
+        for file in files:
+            if file.is_file():
+                status = file.stat()
+                found.append([str(file), status.st_size, status.st_mtime_ns])
+    if len(found) > 1000:  # keep the manifest small
+        return [["files", len(found), hashlib.sha256(json.dumps(found).encode()).hexdigest()]]
+    return found
+
+
+def tree_bytes(path: Path) -> int:
+    """Return the bytes of a file, or of all files below a directory."""
+    if path.is_file():
+        return path.stat().st_size
+    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())

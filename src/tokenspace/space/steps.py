@@ -1,0 +1,306 @@
+"""The seven steps of a build: what each reads from the generation's directory and writes to it.
+
+Every step takes what it needs from the files of the steps before it, so a build can go on in
+another process; it returns one line for people and figures for the report.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tokenspace import stdlib_text
+from tokenspace.arrays import Floats1d, Floats2d
+from tokenspace.compress.floats import FloatTable, open_rows
+from tokenspace.compress.int8 import Int8
+from tokenspace.corpus import Corpus
+from tokenspace.encode.sif import SIF
+from tokenspace.encode.static import StaticEncoder
+from tokenspace.errors import InputError
+from tokenspace.io import replacing
+from tokenspace.progress import track
+from tokenspace.retrieve.coded import CodedStore
+from tokenspace.retrieve.store import Codec, StoreWriter, TokenStore
+from tokenspace.table import EmbeddingTable
+from tokenspace.vocab import Vocabulary
+from tokenspace.words.sgns import SGNS
+
+from . import sources
+from .fde import FDEIndex
+from .lexical import Lexical
+from .passage_file import PassageFile
+from .passages import Document, Passage, split
+from .plan import Plan
+from .search import Collection, Encoder, indexed_text, unit_rows
+
+__all__ = ["STEPS", "Generation", "IndexedTexts", "read_passages", "says_something"]
+
+BATCH = 512  # passages that are encoded at a time
+BPE_TEXT = 200_000_000  # bytes of text that a vocabulary is learned from, evenly spread
+_CODECS: dict[str, Codec] = {"float32": "f32", "float16": "f16", "int8": "i8"}
+Outcome = tuple[str, dict[str, Any]]
+
+
+class Generation:
+    """The directory of one generation, and its parts, opened when they are first asked for."""
+
+    def __init__(self, path: Path, plan: Plan) -> None:
+        self.path, self.plan = path, plan
+
+    @cached_property
+    def passages(self) -> PassageFile:
+        """The passages."""
+        return PassageFile(self.path / "passages")
+
+    @property
+    def texts(self) -> IndexedTexts:
+        """What is encoded and indexed of every passage."""
+        return IndexedTexts(self.passages)
+
+    @cached_property
+    def table(self) -> EmbeddingTable:
+        """The vectors of the vocabulary's tokens."""
+        return EmbeddingTable.load(self.path / "table")
+
+    @cached_property
+    def encoder(self) -> Encoder:
+        """The text encoder: the learned one, or the pretrained one that the plan names."""
+        if self.plan.encoder is None:
+            return StaticEncoder.load(self.path / "encoder")
+        from tokenspace.nn.encoder import load_encoder
+
+        return load_encoder(self.plan.encoder, trust_remote_code=self.plan.trust_remote_code)
+
+    @cached_property
+    def tokens(self) -> TokenStore | CodedStore:
+        """The token vectors of all passages."""
+        kind = CodedStore if self.plan.encoder is None else TokenStore
+        return kind.open(self.path / "tokens")
+
+    @property
+    def weights(self) -> Floats1d | None:
+        """How much each token of the vocabulary counts in a query, (V,) float32."""
+        path = self.path / "weights.npy"
+        return np.load(path, allow_pickle=False) if path.exists() else None
+
+    def collection(self, first_stage: str) -> Collection:
+        """Open everything that searching needs."""
+        return Collection(
+            passages=self.passages,
+            vocab=self.table.vocab,
+            encoder=self.encoder,
+            tokens=self.tokens,
+            singles=open_rows(self.path / "singles.safetensors"),
+            fdes=FDEIndex.open(self.path / "fde"),
+            lexical=Lexical.open(self.path / "bm25"),
+            weights=self.weights,
+            first_stage=first_stage,
+        )
+
+
+class IndexedTexts:
+    """The texts of a passage file, as often as they are iterated."""
+
+    def __init__(self, passages: PassageFile) -> None:
+        self.passages = passages
+
+    def __iter__(self) -> Iterator[str]:
+        return (indexed_text(passage) for passage in self.passages)
+
+    def batches(self, label: str) -> Iterator[list[str]]:
+        """Yield lists of at most ``BATCH`` texts."""
+        texts = track(self, label, total=len(self.passages))
+        while batch := list(itertools.islice(texts, BATCH)):
+            yield batch
+
+
+def read_documents(texts: Sequence[str], plan: Plan) -> Iterator[Document]:
+    """Yield the documents of ``texts``, or of this Python installation where there are none."""
+    if not texts:
+        return stdlib_text.documents()
+    return sources.read(
+        texts, text_field=plan.text_field, encoding=plan.encoding, errors=plan.errors
+    )
+
+
+def read_passages(texts: Sequence[str], plan: Plan) -> Iterator[Passage]:
+    """Yield the passages of ``texts``."""
+    for document in track(read_documents(texts, plan), "read"):
+        yield from split(document, plan.passage_words)
+
+
+def passages(work: Generation, texts: Sequence[str]) -> Outcome:
+    """Step 1: split the text into passages."""
+    written = PassageFile.write(work.path / "passages", read_passages(texts, work.plan))
+    if not len(written):
+        raise InputError("no readable text was found", hint="give files that hold words")
+    words, named = 0, set()
+    for passage in written:
+        words += len(passage.text.split())
+        named.add(passage.source)
+    figures = {"passages": len(written), "words": words, "sources": len(named)}
+    return f"{len(written):,} passages, {words:,} words from {len(named):,} sources", figures
+
+
+def vocabulary(work: Generation, texts: Sequence[str]) -> Outcome:
+    """Step 2: learn a byte-level BPE vocabulary, or take the one that the plan names."""
+    plan = work.plan
+    if plan.encoder:
+        vocab, how = pretrained_table(plan.encoder).vocab, f"those of {plan.encoder}"
+    elif plan.tokenizer:
+        vocab, how = Vocabulary.load(plan.tokenizer), f"those of {plan.tokenizer}"
+    else:
+        vocab, how = learn_bpe(work.texts, plan.vocab_size), "byte-level BPE"
+    vocab.save(work.path / "vocabulary")
+    return f"{len(vocab):,} tokens, {how}", {"vocabulary": len(vocab)}
+
+
+def pretrained_table(encoder: str) -> EmbeddingTable:
+    """Return the input rows of a pretrained encoder, mapped from its files."""
+    from tokenspace.nn.folder import locate
+
+    return EmbeddingTable.load(locate(encoder))
+
+
+def learn_bpe(texts: IndexedTexts, size: int) -> Vocabulary:
+    """Learn a byte-level BPE of at most ``size`` tokens of lower-case text.
+
+    Sennrich, Haddow and Birch (2016), on bytes; an ordinary question is in lower case, and one
+    token for both cases has twice the evidence.
+    """
+    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=size,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    step = max(1, -(-int(texts.passages.offsets[-1]) // BPE_TEXT))
+    sample = itertools.islice(texts, 0, None, step)
+    count = -(-len(texts.passages) // step)
+    tokenizer.train_from_iterator(track(sample, "vocabulary", total=count), trainer)
+    return Vocabulary.of(tokenizer)
+
+
+def vectors(work: Generation, texts: Sequence[str]) -> Outcome:
+    """Step 3: learn a vector for every token, or take those of the pretrained encoder."""
+    plan = work.plan
+    if plan.encoder:
+        table, how = pretrained_table(plan.encoder), f"input rows of {plan.encoder}"
+    else:
+        recipe = SGNS(
+            dim=plan.dim, epochs=plan.epochs, min_count=1, threads=plan.threads, seed=plan.seed
+        )
+        vocab = Vocabulary.load(work.path / "vocabulary")
+        table, how = recipe(Corpus(work.texts), vocab=vocab), str(recipe)
+    table.save(work.path / "table")
+    return f"{table.shape[0]:,} x {table.shape[1]}, {how}", {"width": table.shape[1]}
+
+
+def encode(work: Generation, texts: Sequence[str]) -> Outcome:
+    """Step 4: a vector a passage, and token vectors for late interaction."""
+    if work.plan.encoder is None:
+        encoder = SIF()(Corpus(work.texts), table=work.table)
+        encoder.save(work.path / "encoder")
+    count = write_vectors(work, work.texts)
+    return f"{count:,} token vectors", {"tokens": count}
+
+
+def write_vectors(work: Generation, texts: IndexedTexts) -> int:
+    """Encode ``texts`` into ``tokens/`` and ``singles.f32``; return the number of tokens."""
+    encoder = work.encoder
+    with replacing(work.path / "singles.f32") as partial, partial.open("wb") as singles:
+        if isinstance(encoder, StaticEncoder):
+            store, seen = _write_codes(work, encoder, texts, singles.write)
+            np.save(work.path / "weights.npy", idf(seen, len(store), encoder.vocab))
+            return len(store.codes)
+        codec, store_path = _CODECS[work.plan.store], work.path / "tokens"
+        width = encoder.encode_tokens(["width"]).width
+        with StoreWriter.open(store_path, width, codec) as writer:
+            for batch in texts.batches("encode"):
+                means, matrices = encoder.encode_both(batch)
+                singles.write(unit_rows(means).tobytes())
+                writer.extend(matrices)
+    return int(TokenStore.open(store_path).offsets[-1])
+
+
+def _write_codes(
+    work: Generation, encoder: StaticEncoder, texts: IndexedTexts, write: Callable[[bytes], Any]
+) -> tuple[CodedStore, Floats1d]:
+    """Write token numbers and text vectors; return them and each token's passage count."""
+    seen = np.zeros(len(encoder.vocab), np.float32)
+
+    def documents() -> Iterator[list[int]]:
+        for batch in texts.batches("encode"):
+            write(unit_rows(encoder.encode(batch)).tobytes())
+            for ids in encoder.vocab.encode_batch(batch):
+                seen[np.unique(ids)] += 1
+                yield ids
+
+    return CodedStore.write(work.path / "tokens", encoder.unit, documents()), seen
+
+
+def idf(seen: Floats1d, count: int, vocab: Vocabulary) -> Floats1d:
+    """Return log(1 + (N - n + 1/2) / (n + 1/2)), BM25's weight of a token in n of N passages.
+
+    A token that no passage holds has weight 0, and one that :func:`says_something` denies.
+    """
+    weights = np.log1p((count - seen + 0.5) / (seen + 0.5))
+    return np.where((seen > 0) & says_something(vocab), weights, 0).astype(np.float32)
+
+
+def says_something(vocab: Vocabulary) -> npt.NDArray[np.bool_]:
+    """Tell tokens that stand for text, (V,): neither white space nor a part of a character."""
+    found = [surface.decode("utf-8", "ignore").strip() != "" for surface in vocab.surfaces]
+    return np.array(found, np.bool_)
+
+
+def index(work: Generation, texts: Sequence[str]) -> Outcome:
+    """Step 5: fixed dimensional encodings for candidates, and words for BM25."""
+    fdes = FDEIndex.write(work.path / "fde", work.tokens, work.plan.store)
+    Lexical.write(work.path / "bm25", iter(work.texts))
+    says = f"{fdes.encoder.dim:,} numbers a passage, filled: {'yes' if fdes.encoder.fill else 'no'}"
+    return says, {"fde": fdes.encoder.dim, **fdes.figures}
+
+
+def compress(work: Generation, texts: Sequence[str]) -> Outcome:
+    """Step 6: store the passage vectors in the precision that the plan names."""
+    path = work.path / "singles.f32"
+    width = work.encoder.dim
+    whole: Floats2d = np.memmap(path, np.float32, "r").reshape(-1, width)
+    target = work.path / "singles.safetensors"
+    metrics: dict[str, float] = {}
+    if work.plan.store == "int8":
+        table = Int8()(whole)
+        table.save(target)
+        metrics = {"cosine": table.metrics["cosine"], "rms_error": table.metrics["rms_error"]}
+    else:
+        FloatTable(whole.astype(work.plan.store)).save(target)
+    before = path.stat().st_size
+    path.unlink()
+    after = target.stat().st_size
+    says = f"{work.plan.store}: {after / before:.0%} of float32"
+    if metrics:
+        says += f", mean cosine to it {metrics['cosine']:.5f}"
+    return says, metrics
+
+
+STEPS: dict[str, Callable[[Generation, Sequence[str]], Outcome]] = {
+    "passages": passages,
+    "vocabulary": vocabulary,
+    "vectors": vectors,
+    "encode": encode,
+    "index": index,
+    "compress": compress,
+}
+"""The steps in their order; the seventh, measuring, needs the finished space."""

@@ -1,0 +1,194 @@
+"""The directory of a space: generations, one manifest, checksums and a writer's lock.
+
+::
+
+    space/
+      manifest.json     which generation counts, with the checksum of each of its files
+      report.html       copies of the report of that generation
+      report.json
+      g000001/          everything else; never changed once the manifest names it
+      .lock             held by the one process that writes
+
+A writer fills the next generation and then renames a new manifest over the old one: that rename
+is the only moment at which the space changes. A generation that no manifest names is unfinished
+work; a build with the same plan goes on with it, anything else removes it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+from tokenspace import __version__
+from tokenspace.errors import FormatError, InputError, SpaceBusy
+from tokenspace.io import replacing, sha256
+
+__all__ = ["FORMAT", "Manifest", "carry", "commit", "generations", "lock", "next_generation"]
+
+FORMAT = 1
+_REPORTS = ("report.html", "report.json")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """What a space is: its generation, how it was made, and the checksum of every file."""
+
+    generation: str
+    config: dict[str, Any]
+    figures: dict[str, Any]
+    files: dict[str, dict[str, Any]] = field(default_factory=dict)
+    format: int = FORMAT
+    tokenspace: str = __version__
+
+    @classmethod
+    def read(cls, root: Path) -> Self:
+        """Read and check ``root/manifest.json``.
+
+        Raises :class:`InputError` where there is no space, :class:`FormatError` where the
+        manifest is damaged or of a newer format.
+        """
+        path = root / "manifest.json"
+        if not path.is_file():
+            raise InputError(
+                f"{root}: there is no space here",
+                hint=f"make one with: tokenspace build TEXT --out {root}",
+            )
+        try:
+            raw = json.loads(path.read_text(encoding="utf-8"))
+            version = int(raw["format"])
+        except (ValueError, KeyError, TypeError) as fault:
+            raise FormatError(
+                f"{path}: not a readable manifest ({fault})", hint="build the space again"
+            ) from fault
+        if version > FORMAT:
+            raise FormatError(
+                f"{path}: format {version} is newer than {FORMAT}, the newest that is read here",
+                hint="upgrade tokenspace: pip install --upgrade tokenspace",
+            )
+        try:
+            return cls(**raw)
+        except TypeError as fault:
+            raise FormatError(
+                f"{path}: not a readable manifest ({fault})", hint="build the space again"
+            ) from fault
+
+    def check(self, root: Path, *, contents: bool = True) -> None:
+        """Raise :class:`FormatError`, naming the file, unless every file is as it was written.
+
+        Sizes are always compared, SHA-256 sums where ``contents`` is true.
+        """
+        for name, expected in self.files.items():
+            path = root / self.generation / name
+            if not path.is_file():
+                raise FormatError(f"{path}: missing", hint="build the space again")
+            size = path.stat().st_size
+            if size != expected["bytes"]:
+                raise FormatError(
+                    f"{path}: {size} bytes where {expected['bytes']} were written",
+                    hint="the file is truncated or replaced: build the space again",
+                )
+            if contents and sha256(path) != expected["sha256"]:
+                raise FormatError(
+                    f"{path}: the checksum does not match",
+                    hint="the file is corrupt: build the space again",
+                )
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all files of the generation."""
+        return sum(int(entry["bytes"]) for entry in self.files.values())
+
+
+@contextmanager
+def lock(root: Path) -> Iterator[None]:
+    """Hold the writer's lock of ``root``, or raise :class:`SpaceBusy` at once.
+
+    The lock belongs to the open file, so it is gone with the process, however that ends.
+    """
+    root.mkdir(parents=True, exist_ok=True)
+    with (root / ".lock").open("a+b") as file:
+        try:
+            _lock_file(file.fileno())
+        except OSError as fault:
+            raise SpaceBusy(
+                f"{root}: another process is writing this space",
+                hint="wait until it has finished, or choose another directory",
+            ) from fault
+        yield
+
+
+def _lock_file(descriptor: int) -> None:
+    if os.name == "nt":
+        import msvcrt
+
+        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined,unused-ignore]
+    else:
+        import fcntl
+
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def generations(root: Path) -> list[Path]:
+    """Return the generation directories of a space, oldest first."""
+    return sorted(path for path in root.glob("g[0-9]*") if path.is_dir())
+
+
+def next_generation(root: Path) -> Path:
+    """Return the path of the generation after all that exist (it is not made yet)."""
+    last = max((int(path.name[1:]) for path in generations(root)), default=0)
+    return root / f"g{last + 1:06d}"
+
+
+def carry(name: str, former: Path, new: Path) -> None:
+    """Take an unchanged file or directory over from the former generation, without copying."""
+    source, target = former / name, new / name
+    if source.is_dir():
+        for path in sorted(source.rglob("*")):
+            if path.is_file():
+                carry(str(path.relative_to(former)), former, new)
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        target.hardlink_to(source)
+    except OSError:  # a file system without hard links
+        shutil.copy2(source, target)
+
+
+def commit(root: Path, generation: Path, config: dict[str, Any], figures: dict[str, Any]) -> None:
+    """Make ``generation`` the space: checksums, manifest, reports, and away with the others."""
+    files = {}
+    for path in sorted(generation.rglob("*")):
+        if path.is_file():
+            files[path.relative_to(generation).as_posix()] = {
+                "bytes": path.stat().st_size,
+                "sha256": sha256(path),
+            }
+            _sync(path)
+    manifest = Manifest(generation=generation.name, config=config, figures=figures, files=files)
+    with replacing(root / "manifest.json") as partial:
+        partial.write_text(json.dumps(asdict(manifest), indent=1), encoding="utf-8")
+        _sync(partial)
+    _sync(root)
+    for name in _REPORTS:
+        with replacing(root / name) as partial:
+            shutil.copyfile(generation / name, partial)
+    for path in generations(root):
+        if path != generation:
+            shutil.rmtree(path)
+
+
+def _sync(path: Path) -> None:
+    """Have the operating system write ``path`` to the disk, where it can."""
+    if os.name == "nt":
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,477 @@
+"""The verbs that speak about methods: list, show, run, compare, reproduce, doctor.
+
+Each reads the catalogue, the recipes and the recorded results; none knows a method by name.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import platform
+import re
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from importlib import import_module, metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from . import catalog
+from .cli import echo_json, json_option
+from .errors import ClaimFailed, ConfigError, InputError, TokenspaceError
+
+if TYPE_CHECKING:
+    from .catalog import Entry
+    from .report import Reproduction
+
+__all__ = ["describe", "listing"]
+
+log = logging.getLogger(__name__)
+
+
+def _write(path: Path, text: str) -> None:
+    from .io import replacing
+
+    with replacing(path) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+def _show_table(columns: Sequence[str], rows: Sequence[Sequence[object]], title: str = "") -> None:
+    """Print a table on standard output; figures get four digits, and nothing is markup."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(
+        *columns,
+        title=title or None,
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        show_header=any(columns),
+    )
+    for row in rows:
+        table.add_row(
+            *(Text(f"{cell:.4g}" if isinstance(cell, float) else str(cell)) for cell in row)
+        )
+    console = Console()
+    console.width = console.width if console.is_terminal else 160  # a pipe has no width
+    console.print(table)
+
+
+# ---------------------------------------------------------------------------------------- list
+
+
+def listing(entries: Sequence[Entry]) -> list[dict[str, Any]]:
+    """Return the catalogue as plain data, with the recorded verdict and result of every claim."""
+    from .report import recorded
+
+    rows = []
+    for entry in entries:
+        result = recorded(entry.name)
+        row = {key: getattr(entry, key) for key in ("family", "name", "paper", "summary")}
+        verdict = result["verdict"] if result else "untested"
+        rows.append({**row, "stability": entry.stability, "verdict": verdict, "result": result})
+    return rows
+
+
+def _plugins() -> list[Entry]:
+    """Return the entries that other packages offer under ``tokenspace.methods``."""
+    found = []
+    for point in metadata.entry_points(group="tokenspace.methods"):
+        entry = point.load()
+        if not isinstance(entry, catalog.Entry):
+            raise ConfigError(
+                f"the plugin {point.name!r} ({point.value}) is not a tokenspace.catalog.Entry",
+                hint="an entry point of tokenspace.methods names an Entry",
+            )
+        found.append(entry)
+    return found
+
+
+@click.command("list")
+@click.argument("family", required=False)
+@click.option("--plugins", is_flag=True, help="also methods that other packages offer")
+@json_option
+def list_command(family: str | None, plugins: bool, as_json: bool) -> None:
+    """List every method, or those of one FAMILY, with the recorded verdict of its claim."""
+    entries = [*catalog.CATALOG, *(_plugins() if plugins else [])]
+    if family is not None:
+        catalog.family(family)
+        entries = [entry for entry in entries if entry.family == family]
+    rows = listing(entries)
+    if as_json:
+        return echo_json(rows)
+    columns = ("family", "name", "verdict", "summary", "paper")
+    return _show_table(columns, [[row[column] for column in columns] for row in rows])
+
+
+# ---------------------------------------------------------------------------------------- show
+
+
+def describe(entry: Entry) -> dict[str, Any]:
+    """Return everything that is known about one method, as plain data.
+
+    This is what ``show --json`` prints and what the documentation's pages are made of.
+    """
+    import inspect
+    import sys
+
+    from .recipe import evidence, knobs
+
+    recipe = entry.load()
+    inputs, fields = evidence(recipe), knobs(recipe)
+    synopsis = ["tokenspace", entry.family, entry.name]
+    synopsis += [f"--{item.name} PATH" for item in inputs if item.required]
+    synopsis += [f"[--{item.name} PATH]" for item in inputs if not item.required]
+    return {
+        **listing([entry])[0],
+        "class": recipe.__name__,
+        "page": inspect.getdoc(sys.modules[recipe.__module__]) or "",
+        "knobs": [
+            {
+                "name": knob.name,
+                "type": knob.words,
+                "default": entry.preset.get(knob.name, knob.default),
+                "range": str(knob.range) if knob.range else None,
+                "help": knob.help,
+            }
+            for knob in fields
+        ],
+        "inputs": [
+            {
+                "name": item.name,
+                "type": item.kind,
+                "required": item.required,
+                "positional": item.positional,
+            }
+            for item in inputs
+        ],
+        "synopsis": " ".join([*synopsis, "[--KNOB VALUE ...]", "--out PATH"]),
+        "claim": asdict(entry.claim().CLAIM),
+    }
+
+
+@click.command("show")
+@click.argument("name", metavar="METHOD")
+@json_option
+def show_command(name: str, as_json: bool) -> None:
+    """Explain one METHOD: the idea, its knobs and inputs, its claim and what was measured."""
+    about = describe(catalog.find(name))
+    if as_json:
+        return echo_json(about)
+    click.echo(f"{about['page']}\n\n{about['paper']} · {about['family']} · {about['stability']}\n")
+    click.echo(about["synopsis"] + "\n")
+    columns = ("name", "type", "default", "range", "help")
+    knobs = [[knob[c] if knob[c] is not None else "" for c in columns] for knob in about["knobs"]]
+    if knobs:
+        _show_table(("knob", *columns[1:]), knobs)
+    inputs = [[i["name"], i["type"], "yes" if i["required"] else "no"] for i in about["inputs"]]
+    _show_table(("input", "type", "required"), inputs)
+    claim, result = about["claim"], about["result"]
+    click.echo(f"Claim: {claim['says']}")
+    click.echo(f"  {claim['metric']} ({claim['better']} is better) against: {claim['baseline']}")
+    click.echo(f"  margin {claim['margin']:g}; {claim['scale']}")
+    if result is None:
+        return click.echo(f"  not recorded yet: tokenspace reproduce {name} --record")
+    figures = ", ".join(f"{key} {value:.4g}" for key, value in result["metrics"].items())
+    return click.echo(f"  {result['verdict']}: {figures}")
+
+
+# ----------------------------------------------------------------------------------------- run
+
+
+@click.command("run")
+@click.argument("report", metavar="REPORT", type=click.Path(dir_okay=False))
+@click.option("--out", required=True, metavar="PATH", help="where the result goes")
+@click.option("--force", is_flag=True, help="go on with changed inputs, and replace --out")
+@json_option
+def run_command(report: str, out: str, force: bool, as_json: bool) -> None:
+    """Run again exactly what REPORT (a report.json) recorded: method, knobs and inputs."""
+    from .runner import hashes, run_method
+
+    try:
+        saved = json.loads(Path(report).read_text(encoding="utf-8"))
+        recipe, inputs = dict(saved["recipe"]), saved["inputs"]
+        entry = catalog.find(recipe.pop("method"))
+        given = {name: list(paths) for name, paths in inputs.items()}
+    except (ValueError, KeyError, TypeError, AttributeError) as fault:
+        if isinstance(fault, TokenspaceError):
+            raise
+        raise InputError(
+            f"{report}: not the report of a method",
+            hint="give the report.json that `tokenspace FAMILY METHOD` wrote",
+        ) from fault
+    for name, paths in given.items():
+        for path in paths:
+            if not Path(path).exists():
+                raise InputError(f"{path}: the recorded input is gone", hint="put it back")
+            if hashes([path])[path] != inputs[name][path] and not force:
+                raise InputError(
+                    f"{path}: not the {name} that was recorded (its SHA-256 differs)",
+                    hint="restore the file, or add --force to run with what is there",
+                )
+    done = run_method(entry, recipe, given, out, force)
+    if as_json:
+        return click.echo(done.to_json())
+    return click.echo(f"{out}: {done.title} in {done.seconds:.1f} s")
+
+
+# ------------------------------------------------------------------------------------- compare
+
+
+@click.command("compare")
+@click.argument("family")
+@click.option(
+    "--method",
+    "methods",
+    multiple=True,
+    metavar="NAME[:KNOB=VALUE,...]",
+    help="a method with its knobs; may be repeated (default: every method of the family)",
+)
+@click.option("--seed", default=0, show_default=True, help="seed of the common data")
+@click.option("--tiny", is_flag=True, help="small synthetic data, milliseconds a method")
+@click.option("--out", metavar="FILE", help="also write the report to FILE")
+@json_option
+def compare_command(
+    *, family: str, methods: tuple[str, ...], seed: int, tiny: bool, out: str | None, as_json: bool
+) -> None:
+    """Run every method of a FAMILY on the same data, and judge the results alike."""
+    from .progress import track
+    from .recipe import apply, make, parse
+    from .report import Report
+
+    members = catalog.members(family)
+    recipes = [parse(text) for text in methods] or [make(entry.name) for entry in members]
+    for recipe in recipes:
+        if recipe.name not in {entry.name for entry in members}:
+            raise ConfigError(
+                f"{recipe.name} is not a method of {family}",
+                hint=f"methods: {', '.join(entry.name for entry in members)}",
+            )
+    trial = import_module(f"tokenspace.{family}.trial")
+    warm, bag = trial.bag(seed, tiny=True), trial.bag(seed, tiny=tiny)
+    rows = []
+    begin = time.perf_counter()
+    for recipe in track(recipes, f"compare {family}"):
+        tiny_knobs = {k: v for k, v in recipe.tiny.items() if k != "seed"}
+        apply(replace(recipe, **tiny_knobs), warm)  # compilation is not part of the comparison
+        wall, cpu = time.perf_counter(), time.process_time()
+        result = apply(recipe, bag)
+        cost = {"seconds": time.perf_counter() - wall, "cpu_seconds": time.process_time() - cpu}
+        size = {"bytes": result.nbytes} if hasattr(result, "nbytes") else {}
+        rows.append({"method": str(recipe), **cost, **size, **trial.judge(result, bag)})
+    report = Report(
+        title=f"{family}: {len(rows)} methods on the same data",
+        metrics={"methods": float(len(rows)), "seed": float(seed)},
+        rows=rows,
+        seconds=round(time.perf_counter() - begin, 3),
+    )
+    if out is not None:
+        _write(Path(out), report.to_json() + "\n")
+    if as_json:
+        return click.echo(report.to_json())
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    return _show_table(columns, [[row.get(c, "") for c in columns] for row in rows], report.title)
+
+
+# ----------------------------------------------------------------------------------- reproduce
+
+
+def _seeds(ctx: click.Context, param: click.Parameter, text: str | None) -> tuple[int, ...] | None:
+    if text is None:
+        return None
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise ConfigError(f"--seeds {text!r}", hint="write whole numbers: --seeds 0,1,2") from None
+
+
+@click.command("reproduce")
+@click.argument("names", metavar="[METHOD]...", nargs=-1)
+@click.option("--all", "every", is_flag=True, help="every method of the catalogue")
+@click.option("--record", is_flag=True, help="keep the result where `list` and the docs read it")
+@click.option("--smoke", is_flag=True, help="a hundredth of the data in seconds; no verdict")
+@click.option("--seeds", callback=_seeds, metavar="N,...", help="instead of the claim's seeds")
+@json_option
+def reproduce_command(
+    *,
+    names: tuple[str, ...],
+    every: bool,
+    record: bool,
+    smoke: bool,
+    seeds: tuple[int, ...] | None,
+    as_json: bool,
+) -> None:
+    """Measure the claim of a METHOD again: both sides, paired by seed, and the verdict.
+
+    A run over several methods that was interrupted goes on where it stopped. Exit code 1 when a
+    claim fails.
+    """
+    if every == bool(names):
+        raise ConfigError("name a method or give --all", hint="tokenspace reproduce NAME | --all")
+    if record and (smoke or seeds):
+        raise ConfigError(
+            "--record keeps only full runs on the claim's own seeds",
+            hint="leave out --smoke and --seeds",
+        )
+    entries = [*catalog.CATALOG] if every else [catalog.find(name) for name in names]
+    reports, trouble = _measure(entries, smoke=smoke, seeds=seeds, record=record)
+    if as_json:
+        plain = [report.to_dict() for report in reports]
+        echo_json(plain[0] if len(entries) == 1 and plain else plain)
+    else:
+        _show_reproductions(reports)
+    failed = [report.name for report in reports if report.verdict == "fails"]
+    if trouble:
+        raise trouble[0]
+    if failed:
+        raise ClaimFailed(
+            f"not reproduced: {', '.join(failed)}",
+            hint="the figures are above; compare them with tokenspace show METHOD",
+        )
+
+
+def _measure(
+    entries: Sequence[Entry], *, smoke: bool, seeds: tuple[int, ...] | None, record: bool
+) -> tuple[list[Reproduction], list[TokenspaceError]]:
+    """Reproduce each entry; finished ones are kept on disk until the whole run is done.
+
+    What stops one method (an absent extra) is said at once and does not stop the others.
+    """
+    from . import report
+    from .data import cache_folder
+    from .progress import track
+
+    reports: list[Reproduction] = []
+    trouble: list[TokenspaceError] = []
+    kept: list[Path] = []
+    version = _source_hash() if len(entries) > 1 else ""
+    for entry in track(entries, "reproduce"):
+        key = "-".join([version, "smoke" if smoke else "full", *map(str, seeds or ())])
+        place = cache_folder() / "reproduce" / key / f"{entry.name}.json"
+        try:
+            if version and place.is_file():
+                log.info("%s: finished in the interrupted run before", entry.name)
+                saved = json.loads(place.read_text(encoding="utf-8"))
+                done = report.Reproduction(**saved)
+            else:
+                done = report.reproduce(entry, smoke=smoke, seeds=seeds)
+                if version:
+                    _write(place, done.to_json())
+        except TokenspaceError as fault:
+            log.error("%s: %s", entry.name, fault)
+            trouble.append(fault)
+            continue
+        if version:
+            kept.append(place)
+        if record:
+            report.record(entry.name, done)
+        reports.append(done)
+    for place in kept:
+        place.unlink(missing_ok=True)
+    return reports, trouble
+
+
+def _source_hash() -> str:
+    """Return a hash of this package's sources: a changed method is never taken for the same."""
+    import hashlib
+
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.rglob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _show_reproductions(reports: Sequence[Reproduction]) -> None:
+    if len(reports) == 1:
+        only = reports[0]
+        columns = list(dict.fromkeys(key for row in only.rows for key in row))
+        rows = [[row.get(column, "") for column in columns] for row in only.rows]
+        _show_table(columns, rows, only.title)
+        for note in only.notes:
+            click.echo(note)
+    columns = ["method", "metric", "ours", "baseline", "gain", "95 % of the gain", "margin"]
+    rows = []
+    for report in reports:
+        m, sign = report.metrics, "↑" if report.claim["better"] == "higher" else "↓"
+        span = f"{m['gain_low']:.4g} … {m['gain_high']:.4g}"
+        figures = [m["method"], m["baseline"], m["gain"], span, m["margin"]]
+        metric = f"{report.claim['metric']} {sign}"
+        rows.append([report.name, metric, *figures, f"{report.seconds:.1f}", report.verdict])
+    _show_table([*columns, "seconds", "verdict"], rows)
+
+
+# -------------------------------------------------------------------------------------- doctor
+
+
+def _installed(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _extras() -> dict[str, list[str]]:
+    """Return, for every extra, which of its packages are not installed."""
+    missing: dict[str, list[str]] = {}
+    for line in metadata.requires("tokenspace") or []:
+        found = re.fullmatch(r"([\w.-]+)(\[[^]]*\])?.*extra\s*==\s*['\"]([\w-]+)['\"].*", line)
+        if found is None:
+            continue
+        package, _, extra = found.groups()
+        gone = missing.setdefault(extra, [])
+        if package != "tokenspace" and _installed(package) is None:
+            gone.append(package)
+    return missing
+
+
+def _blas() -> str:
+    """Return the name of the linear algebra library that numpy was built with."""
+    import numpy as np
+
+    config: Mapping[str, Any] = np.show_config(mode="dicts")
+    blas = config["Build Dependencies"]["blas"]
+    return f"{blas['name']} {blas['version']}"
+
+
+def _writable(folder: Path) -> bool:
+    while not folder.exists():
+        folder = folder.parent
+    return os.access(folder, os.W_OK)
+
+
+@click.command("doctor")
+@json_option
+def doctor_command(as_json: bool) -> None:
+    """Show versions, threads, extras, data and caches: what a bug report should hold."""
+    from .data import cache_folder
+    from .jit import threads
+    from .report import environment
+
+    data = os.environ.get("TOKENSPACE_DATA")
+    files = sum(path.is_file() for path in Path(data).rglob("*")) if data else 0
+    numba_cache = Path(os.environ.get("NUMBA_CACHE_DIR") or Path(__file__).parent / "__pycache__")
+    facts: dict[str, Any] = {
+        "environment": environment(),
+        "platform": platform.platform(),
+        "threads": threads(0),
+        "blas": _blas(),
+        "extras": {
+            extra: "installed" if not gone else f"missing: {', '.join(gone)}"
+            for extra, gone in _extras().items()
+        },
+        "data": {"TOKENSPACE_DATA": data, "files": files},
+        "cache": {"path": str(cache_folder()), "writable": _writable(cache_folder())},
+        "numba_cache": {"path": str(numba_cache), "writable": _writable(numba_cache)},
+    }
+    if as_json:
+        return echo_json(facts)
+    rows = []
+    for name, value in facts.items():
+        lines = value.items() if isinstance(value, dict) else [("", value)]
+        rows += [[name if not i else "", key, str(v)] for i, (key, v) in enumerate(lines)]
+    return _show_table(("", "", ""), rows)
