@@ -376,10 +376,10 @@ def _same(
     """Tell whether two words have the same characters."""
     if last - first != j - i:
         return False
-    for k in range(j - i):
-        if letters[first + k] != codes[i + k]:
-            return False
-    return True
+    k = 0
+    while k < j - i and letters[first + k] == codes[i + k]:
+        k += 1
+    return k == j - i
 
 
 @kernel()

@@ -39,6 +39,12 @@ def _write(path: Path, text: str) -> None:
         partial.write_text(text, encoding="utf-8")
 
 
+def _cell(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+    return str(value)
+
+
 def _show_table(columns: Sequence[str], rows: Sequence[Sequence[object]], title: str = "") -> None:
     """Print a table on standard output; figures get four digits, and nothing is markup."""
     from rich import box
@@ -54,9 +60,7 @@ def _show_table(columns: Sequence[str], rows: Sequence[Sequence[object]], title:
         show_header=any(columns),
     )
     for row in rows:
-        table.add_row(
-            *(Text(f"{cell:.4g}" if isinstance(cell, float) else str(cell)) for cell in row)
-        )
+        table.add_row(*(Text(_cell(cell)) for cell in row))
     console = Console()
     console.width = console.width if console.is_terminal else 160  # a pipe has no width
     console.print(table)

@@ -133,14 +133,14 @@ def test_gray_order_is_a_permutation_of_the_blocks() -> None:
 def test_one_token_each_is_unbiased(projection: Any) -> None:
     q, p = ragged(5, 2, 1, 16)
     estimates = []
-    for seed in range(300):
+    for seed in range(200):
         recipe = MUVERA(repetitions=4, k_sim=2, d_proj=4, projection=projection, seed=seed)
         encoder = FDE(16, recipe, fill=True)
         document, query = encoder.documents(Ragged.pack([p])), encoder.queries(Ragged.pack([q]))
         estimates.append(float((document @ query.T)[0, 0]))
     error = np.std(estimates) / len(estimates) ** 0.5
-    assert abs(np.mean(estimates) - float(q @ p.T)) < 4 * error
-    assert error < 0.03
+    assert abs(np.mean(estimates) - (q @ p.T).item()) < 4 * error
+    assert error < 0.04
 
 
 def test_the_spread_falls_with_the_root_of_the_repetitions() -> None:

@@ -231,7 +231,9 @@ def best_i8(
         start, stop = offsets[documents[i]], offsets[documents[i] + 1]
         for low in range(start, stop, _CHUNK):
             high = min(low + _CHUNK, stop)
-            wide[: high - low, :width] = tokens[low:high]
+            for row in range(low, high):
+                for column in range(width):
+                    wide[row - low, column] = tokens[row, column]
             near = scales[low:high]
             for number in range(len(panels)):
                 for first in range(0, high - low, ROWS):

@@ -57,7 +57,8 @@ def keep_thresholds(counts: Ids, sample: float) -> npt.NDArray[np.uint32]:
         return np.full(len(counts), 0xFFFFFFFF, np.uint32)
     f = np.maximum(counts, 1) / counts.sum()
     p = np.minimum(1.0, (np.sqrt(f / sample) + 1) * sample / f)
-    return (p * 0xFFFFFFFF).astype(np.uint32)
+    thresholds: npt.NDArray[np.uint32] = (p * 0xFFFFFFFF).astype(np.uint32)
+    return thresholds
 
 
 def noise_table(counts: Ids, power: float = 0.75) -> npt.NDArray[np.int32]:
@@ -171,13 +172,13 @@ def _share(
 def draw(state: npt.NDArray[np.uint64]) -> np.uint64:
     """Step a linear congruential generator (Knuth's MMIX constants); return its high 32 bits."""
     state[0] = state[0] * np.uint64(6364136223846793005) + np.uint64(1442695040888963407)
-    return state[0] >> np.uint64(32)
+    return np.uint64(state[0] >> np.uint64(32))
 
 
 @kernel()
 def below(limit: int, state: npt.NDArray[np.uint64]) -> int:
     """Return a random whole number in [0, limit), for limit < 2^32."""
-    return np.int64((draw(state) * np.uint64(limit)) >> np.uint64(32))
+    return int((draw(state) * np.uint64(limit)) >> np.uint64(32))
 
 
 @kernel()

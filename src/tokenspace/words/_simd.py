@@ -53,9 +53,9 @@ def _lanes() -> tuple[Any, Any]:
         pass
 
     @register_model(LanesType)
-    class LanesModel(PrimitiveModel):  # type: ignore[misc]
+    class LanesModel(PrimitiveModel):
         def __init__(self, manager: Any, kind: Any) -> None:
-            super().__init__(manager, kind, vector)
+            super().__init__(manager, kind, vector)  # type: ignore[no-untyped-call]
 
     return LanesType("float32x8"), vector
 
@@ -121,7 +121,8 @@ def _call(b: Any, name: str, *values: Any) -> Any:
     from numba.core.cgutils import get_or_insert_function
 
     kind = ir.FunctionType(_lanes()[1], [_lanes()[1]] * len(values))
-    return b.call(get_or_insert_function(b.module, kind, f"{name}.v8f32"), values)
+    insert: Any = get_or_insert_function
+    return b.call(insert(b.module, kind, f"{name}.v8f32"), values)
 
 
 def _splat(b: Any, value: Any) -> Any:
@@ -180,8 +181,10 @@ def _prefetch(b: Any, data: Any, index: Any) -> None:
     i32 = ir.IntType(32)
     place = b.bitcast(b.gep(data, [index]), ir.IntType(8).as_pointer())
     kind = ir.FunctionType(ir.VoidType(), [place.type, i32, i32, i32])
-    function = get_or_insert_function(b.module, kind, "llvm.prefetch.p0")
-    b.call(function, [place, i32(1), i32(3), i32(1)])  # to write, to keep, data
+    insert: Any = get_or_insert_function
+    b.call(
+        insert(b.module, kind, "llvm.prefetch.p0"), [place, i32(1), i32(3), i32(1)]
+    )  # to write, to keep, data
 
 
 @instruction(lambda b, array, index: b.load(_place(b, array, index), align=4))
@@ -235,7 +238,8 @@ def sums(a: Lanes, b: Lanes, c: Lanes, d: Lanes, e: Lanes, f: Lanes, g: Lanes, h
 @instruction(_sigmoid)
 def sigmoid(x: Lanes) -> Lanes:
     """Return 1 / (1 + e^-x) lane by lane; x is clipped to [-16, 16]."""
-    return np.float32(1) / (np.float32(1) + np.exp(-np.clip(x, -16, 16)))
+    y: Lanes = np.float32(1) / (np.float32(1) + np.exp(-np.clip(x, -16, 16)))
+    return y
 
 
 @instruction(_prefetch)

@@ -40,7 +40,8 @@ Departures from the paper
   is possible; the set of pairs is the paper's. The rule for dropping frequent words is the
   program's, too; the paper prints another one.
 - The sigmoid is computed (to 1e-5), not looked up, and there is no cut-off at 6.
-- A noise word that happens to be the centre is left out of that position, not drawn again.
+- A noise word that happens to be the centre is left out of that position, not drawn again. With
+  more than 5 noise words, one drawn twice for a position may see its own first update.
 - A sentence of more than 10,000 tokens is split there; nothing is dropped.
 
 With one thread the same seed gives the same bytes. More threads update the shared matrices without

@@ -1,4 +1,4 @@
-"""What every trainer of word vectors is tried on: do cosines rank pairs of words rightly?"""
+"""What every trainer of word vectors is tried on: whether cosines rank pairs of words."""
 
 from __future__ import annotations
 

@@ -1,0 +1,109 @@
+"""What the window trainers share: instructions, thinning, noise, chunks, and stopping."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+
+from tokenspace.corpus import Corpus
+from tokenspace.errors import InputError
+from tokenspace.jit import kernel
+from tokenspace.progress import Meter
+from tokenspace.words import SGNS, _kernel, _simd
+from tokenspace.words._simd import add, fma, load, mul, prefetch, sigmoid, splat, store, sub, sums
+
+
+@kernel(cache=False)
+def _every_instruction(x: np.ndarray, out: np.ndarray) -> None:
+    a, b, c = load(x, 0), load(x, 8), load(x, 16)
+    prefetch(x, 24)
+    store(out, 0, add(a, b))
+    store(out, 8, sub(a, b))
+    store(out, 16, mul(a, b))
+    store(out, 24, fma(a, b, c))
+    store(out, 32, sigmoid(a))
+    store(out, 40, splat(x[3]))
+    store(out, 48, sums(a, b, c, a, b, c, a, b))
+
+
+def test_instructions_do_what_their_numpy_functions_do() -> None:
+    x = np.random.default_rng(0).normal(0, 3, 32).astype(np.float32)
+    out = np.zeros(56, np.float32)
+    _every_instruction(x, out)
+    a, b, c = x[:8], x[8:16], x[16:24]
+    expected = [a + b, a - b, a * b, a * b + c, _simd.sigmoid(a), np.full(8, x[3])]
+    np.testing.assert_allclose(out[:48], np.concatenate(expected), atol=2e-5)
+    np.testing.assert_allclose(out[48:], _simd.sums(a, b, c, a, b, c, a, b), atol=1e-5)
+
+
+@kernel(cache=False)
+def _sigmoids(x: np.ndarray) -> None:
+    for i in range(0, len(x), 8):
+        store(x, i, sigmoid(load(x, i)))
+
+
+def test_the_sigmoid_is_exact_to_five_digits() -> None:
+    x = np.linspace(-20, 20, 4000).astype(np.float32)
+    expected = 1 / (1 + np.exp(-x.astype(np.float64)))
+    _sigmoids(x)
+    np.testing.assert_allclose(x, expected, atol=1e-5)
+
+
+def test_thinning_keeps_what_the_formula_says() -> None:
+    counts = np.array([900, 99, 1])
+    keep = _kernel.keep_thresholds(counts, 0.01) / 0xFFFFFFFF
+    f = counts / 1000
+    np.testing.assert_allclose(keep, np.minimum(1, np.sqrt(0.01 / f) + 0.01 / f), rtol=1e-6)
+    assert (_kernel.keep_thresholds(counts, 0) == 0xFFFFFFFF).all()
+
+
+def test_noise_follows_counts_to_the_three_quarters() -> None:
+    counts = np.array([10_000, 0, 16, 1])
+    table = _kernel.noise_table(counts)
+    share = np.bincount(table, minlength=4) / len(table)
+    np.testing.assert_allclose(share, counts**0.75 / (counts**0.75).sum(), atol=1e-6)
+    assert share[1] == 0
+    assert len(table) == 2**20
+
+
+def test_the_rarest_word_is_in_the_noise() -> None:
+    table = _kernel.noise_table(np.array([10**10, 1]))
+    assert len(table) > 2**20
+    assert 1 in table
+
+
+@pytest.mark.parametrize("words", [1, 3, 10, 1000])
+def test_chunks_cover_every_sentence_once(words: int) -> None:
+    offsets = np.array([0, 2, 3, 9, 10, 11, 30])
+    parts = _kernel.chunks(offsets, words)
+    assert [i for first, last in parts for i in range(first, last)] == list(range(6))
+
+
+def test_an_error_in_one_thread_stops_all() -> None:
+    done: list[int] = []
+    lock = threading.Lock()
+
+    def work(epoch: int, index: int) -> int:
+        if index == 3:
+            raise KeyboardInterrupt
+        with lock:
+            done.append(index)
+        return 1
+
+    with pytest.raises(KeyboardInterrupt), Meter("test", 10) as meter:
+        _kernel._share(work, 0, 100_000, 2, meter)
+    assert len(done) < 100_000
+
+
+def test_a_long_sentence_is_learned_from_to_its_end() -> None:
+    table = SGNS(dim=8, epochs=1, min_count=1, threads=1)(Corpus(["a b " * 30_000 + "c d c d"]))
+    assert dict(zip(table.vocab.tokens, table.counts, strict=True))["c"] == 2  # type: ignore[arg-type]
+
+
+def test_too_little_text_is_refused() -> None:
+    with pytest.raises(InputError, match="fewer than 2 different words"):
+        SGNS()(Corpus(["a " * 100]))
+    with pytest.raises(InputError, match="no word that occurs 5 times"):
+        SGNS()(Corpus(["one two three"]))
