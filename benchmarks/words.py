@@ -13,8 +13,8 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from harness import Result, main, pair
 
+from harness import Result, main, pair
 from tokenspace.corpus import Corpus
 from tokenspace.table import EmbeddingTable
 from tokenspace.vocab import Vocabulary

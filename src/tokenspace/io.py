@@ -157,12 +157,12 @@ def save_tensors(
     Equal arrays give equal bytes, which the safetensors library does not promise: it orders the
     metadata at random. Arrays are written in blocks and may be memory-mapped.
     """
-    names = {np.dtype(dtype): name for name, dtype in _DTYPES.items() if name != "BF16"}
+    names = {np.dtype(dtype).str: name for name, dtype in _DTYPES.items() if name != "BF16"}
     header: dict[str, object] = {"__metadata__": {"format": "pt", **(metadata or {})}}
     end = 0
     for name, array in tensors.items():
         begin, end = end, end + array.nbytes
-        kind = names[array.dtype]
+        kind = names[array.dtype.str]
         header[name] = {"dtype": kind, "shape": array.shape, "data_offsets": [begin, end]}
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)  # tensors begin at a multiple of eight bytes

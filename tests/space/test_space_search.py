@@ -133,7 +133,7 @@ def test_info_says_how_it_searches(space: Space) -> None:
     described = space.info()
     assert described["holds"]["passages"] == len(space)
     assert described["search"]["first stage"] == "exact"
-    assert "exact MaxSim is used directly" in described["search"]["because"]
+    assert "exact MaxSim is used" in described["search"]["because"]
 
 
 def test_opening_twice_gives_the_same_hits(built: object, space: Space) -> None:

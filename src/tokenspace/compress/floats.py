@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +23,7 @@ __all__ = ["FloatTable", "open_rows"]
 class FloatTable:
     """Rows behind :class:`tokenspace.compress.Lookup`, (V, D) float32 or float16, maybe mapped."""
 
-    vectors: npt.NDArray[np.floating]
+    vectors: npt.NDArray[Any]
 
     @property
     def shape(self) -> tuple[int, int]:

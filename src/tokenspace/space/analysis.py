@@ -60,6 +60,6 @@ def _stem(word: str) -> str:
             twice = len(stem) > 3 and stem[-1] == stem[-2] and stem[-1] not in "lsz"
             word = stem[:-1] if twice else stem
             break
-    if len(word) > 4:
-        word = word[:-1] + "i" if word.endswith("y") else word.removesuffix("e")
-    return word
+    if word.endswith("y") and len(word) > 3:
+        return word[:-1] + "i"
+    return word.removesuffix("e") if len(word) > 4 else word

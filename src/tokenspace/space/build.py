@@ -111,8 +111,7 @@ def finish(
     counts: dict[str, Any] = {}
     for step in steps:
         counts |= step.figures
-    kind = "pretrained" if work.plan.encoder else "learned"
-    exact = counts["passages"] <= EXACT_BELOW[kind]
+    exact = counts["passages"] <= EXACT_BELOW[work.kind]
     space = work.collection("exact" if exact else "fde")
     sizes = {
         part: tree_bytes(work.path / place)

@@ -6,6 +6,7 @@ they are stored, and only new passages are encoded; BM25 is counted again.
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 from collections.abc import Collection as Names
@@ -29,7 +30,7 @@ from .page import render
 from .passage_file import PassageFile
 from .passages import Passage
 from .search import indexed_text, unit_rows
-from .steps import Generation, idf
+from .steps import Generation, write_weights
 from .store import Manifest, carry, commit, generations, next_generation
 
 __all__ = ["change"]
@@ -74,6 +75,7 @@ def change(
     else:
         _change_tokens(former.tokens, work, keep, matrices)
     _change_singles(former, work, keep, unit_rows(singles))
+    write_weights(work)
     FDEIndex.open(former.path / "fde").change(work.path / "fde", keep, work.tokens)
     Lexical.write(work.path / "bm25", iter(work.texts))
     figures = _figures(work, manifest, len(new))
@@ -82,18 +84,9 @@ def change(
 
 
 def _change_codes(store: CodedStore, work: Generation, keep: Ids, texts: list[str]) -> None:
-    vocab = work.table.vocab
-    seen = np.zeros(len(vocab), np.float32)
-
-    def documents() -> Iterator[Any]:
-        old = (store.codes[store.offsets[i] : store.offsets[i + 1]] for i in keep)
-        for part in (old, vocab.encode_batch(texts)):
-            for codes in part:
-                seen[np.unique(np.asarray(codes, np.int64))] += 1
-                yield codes
-
-    written = CodedStore.write(work.path / "tokens", store.table, documents())
-    np.save(work.path / "weights.npy", idf(seen, len(written), vocab))
+    kept = (store.codes[store.offsets[i] : store.offsets[i + 1]] for i in keep)
+    new = work.table.vocab.encode_batch(texts)
+    CodedStore.write(work.path / "tokens", store.table, itertools.chain(kept, new))
 
 
 def _change_tokens(store: TokenStore, work: Generation, keep: Ids, matrices: Ragged) -> None:
@@ -132,7 +125,6 @@ def _figures(work: Generation, manifest: Manifest, added: int) -> dict[str, Any]
     for passage in work.passages:
         words += len(passage.text.split())
         sources.add(passage.source)
-    kind = "pretrained" if work.plan.encoder else "learned"
     count = len(work.passages)
     return {
         **manifest.figures,
@@ -140,7 +132,7 @@ def _figures(work: Generation, manifest: Manifest, added: int) -> dict[str, Any]
         "words": words,
         "sources": len(sources),
         "tokens": int(work.tokens.offsets[-1]),
-        "first_stage": "exact" if count <= EXACT_BELOW[kind] else "fde",
+        "first_stage": "exact" if count <= EXACT_BELOW[work.kind] else "fde",
     }
 
 

@@ -57,6 +57,8 @@ class FDEIndex:
         with replacing(path) as partial, Meter("fde", len(tokens)) as meter:
             partial.mkdir()
             shard = engine(encoder)
+            if not shard.is_trained:
+                shard.train(_spread_sample(encoder, tokens))
             for number, begin in enumerate(range(0, len(tokens), SHARD)):
                 if number:
                     shard.reset()  # an int8 engine keeps the ranges that it learned
@@ -132,10 +134,16 @@ def _extend(
     """Encode documents ``begin`` to ``stop`` into the shard."""
     for start in range(begin, stop, BATCH):
         part = encoder.encode_documents(tokens, start, min(start + BATCH, stop))
-        if not shard.is_trained:  # int8 learns the range of every number from the first
-            shard.train(part)
         shard.add(part)
         meter.add(len(part))
+
+
+def _spread_sample(encoder: FDE, tokens: DocumentTokens) -> Floats2d:
+    """Encode up to 64 runs of 64 documents, evenly spread: what int8 learns its ranges from."""
+    run = 64
+    starts = np.unique(np.linspace(0, max(0, len(tokens) - run), 64).astype(int)).tolist()
+    parts = [encoder.encode_documents(tokens, i, min(i + run, len(tokens))) for i in starts]
+    return np.concatenate(parts)
 
 
 def _write(shard: Any, folder: Path, number: int) -> None:

@@ -22,6 +22,7 @@ from tokenspace.rng import stream
 from tokenspace.table import EmbeddingTable
 from tokenspace.vocab import Vocabulary
 
+from .analysis import STOPWORDS
 from .lexical import Lexical
 from .page import flat_map
 from .passages import Passage, sentences
@@ -32,6 +33,7 @@ __all__ = ["KnownItem", "known_items", "measure"]
 ITEMS = 200  # queries
 POOL = 20_000  # passages that compete; of a larger space, that many at random
 TIMED = 20  # queries that every mode is timed on
+MAPPED = 120  # tokens on the map
 LEFT = 15  # words that must be left of a passage
 
 
@@ -88,8 +90,8 @@ def measure(
         "fde": sizes["fde"] + sizes["tokens"],
         "maxsim": sizes["tokens"],
         "bm25": sizes["bm25"],
-        "hybrid": sizes["bm25"] + sizes["tokens"],
     }
+    cost["hybrid"] = sum(cost[mode] for mode in space.fusion)
     modes = []
     for mode, found in ranks.items():
         reciprocal = np.where(found <= 10, 1.0 / found, 0.0)
@@ -164,20 +166,25 @@ def _ranks(space: Collection, items: Sequence[KnownItem], seed: int) -> dict[str
         candidates = top(coarse, 100)
         refined = np.full(len(pool), -np.inf, np.float32)
         refined[candidates] = exact[candidates]
-        fused, scores = fuse(
-            [(top(words, DEPTH)[: int((words > 0).sum())], 1.0), (top(exact, DEPTH), 1.0)]
+        words[words == 0] = -np.inf  # a passage that holds none of the words is no answer
+        scores = {
+            "single": single,
+            "fde only": coarse,
+            "fde": refined,
+            "maxsim": exact,
+            "bm25": words,
+        }
+        fused, values = fuse(
+            [
+                (ranked[np.isfinite(scores[mode][ranked])], weight)
+                for mode, weight in space.fusion.items()
+                for ranked in [top(scores[mode], DEPTH)]
+            ]
         )
-        mixed = np.full(len(pool), -np.inf, np.float32)
-        mixed[fused] = scores
-        for mode, values in (
-            ("single", single),
-            ("fde only", coarse),
-            ("fde", refined),
-            ("maxsim", exact),
-            ("bm25", words),
-            ("hybrid", mixed),
-        ):
-            found[mode].append(_rank(values, place))
+        scores["hybrid"] = np.full(len(pool), -np.inf, np.float32)
+        scores["hybrid"][fused] = values
+        for mode, given in scores.items():
+            found[mode].append(_rank(given, place))
     return {mode: np.array(ranks, np.int64) for mode, ranks in found.items()}
 
 
@@ -252,40 +259,37 @@ def _shares(one: Any, other: Any, edges: Any) -> list[float]:
 
 def _frequent(space: Collection, table: EmbeddingTable) -> dict[str, Any]:
     """Return a map of frequent words' tokens, and the nearest neighbours of a few of them."""
-    ids = _frequent_ids(space, table.vocab)
-    names = [table.vocab.surface(i).decode("utf-8", "replace").strip() for i in ids]
-    places = flat_map(table.unit[ids]) if len(ids) > 2 else np.zeros((0, 2))
+    counts = _token_counts(space, table.vocab)
+    names = [surface.decode("utf-8", "replace").strip() for surface in table.vocab.surfaces]
+    ids = [
+        i
+        for i in np.argsort(-counts, kind="stable").tolist()
+        if counts[i] and table.vocab.surface(i)[:1] == b" " and _tells(names[i])
+    ][:MAPPED]
+    unseen = np.flatnonzero(counts == 0)
     neighbors = {}
-    for i, name in zip(ids[:12], names[:12], strict=True):
-        near, _ = table.nearest_ids(table.vectors[i][None], 6, exclude=(i,))
-        neighbors[name] = [
-            table.vocab.surface(int(j)).decode("utf-8", "replace").strip() for j in near[0]
-        ]
+    for i in ids[:12]:
+        near, _ = table.nearest_ids(table.vectors[i][None], 12, exclude=(i, *unseen.tolist()))
+        others = dict.fromkeys(names[int(j)] for j in near[0])
+        neighbors[names[i]] = [name for name in others if name != names[i]][:6]
+    places = flat_map(table.unit[ids]) if len(ids) > 2 else np.zeros((0, 2))
     return {
         "map": [
-            {"token": name, "x": round(float(x), 4), "y": round(float(y), 4)}
-            for name, (x, y) in zip(names, places, strict=False)
+            {"token": names[i], "x": round(float(x), 4), "y": round(float(y), 4)}
+            for i, (x, y) in zip(ids, places, strict=False)
         ],
         "neighbors": neighbors,
     }
 
 
-def _frequent_ids(space: Collection, vocab: Vocabulary, count: int = 120) -> list[int]:
-    """Return frequent tokens that are words of four letters or more, the most frequent first."""
+def _tells(name: str) -> bool:
+    """Say whether a token is a word that tells something of what the text is about."""
+    return len(name) >= 4 and name.isalpha() and name.lower() not in STOPWORDS
+
+
+def _token_counts(space: Collection, vocab: Vocabulary) -> Ids:
+    """Count tokens in at most some 2,000 passages, evenly spread, (V,)."""
     step = max(1, len(space.passages) // 2000)
     texts = [indexed_text(space.passages[i]) for i in range(0, len(space.passages), step)]
     ids = np.concatenate([np.array(row, np.int64) for row in vocab.encode_batch(texts)])
-    counts = np.bincount(ids, minlength=len(vocab))
-    words = []
-    for i in np.argsort(-counts, kind="stable").tolist():
-        surface = vocab.surface(i).decode("utf-8", "replace")
-        if (
-            counts[i]
-            and len(surface.strip()) >= 4
-            and surface.strip().isalpha()
-            and surface[0] == " "
-        ):
-            words.append(i)
-        if len(words) == count:
-            break
-    return words
+    return np.bincount(ids, minlength=len(vocab)).astype(np.int64)

@@ -158,7 +158,9 @@ def _recall_plot(modes: Sequence[Mapping[str, Any]]) -> str:
             y, x = row["recall10"], max(row["bytes"], 1)
             axes.errorbar(x, y, yerr=[[y - low], [high - y]], fmt="o", capsize=3)
             axes.annotate(row["mode"], (x, y), xytext=(7, 5), textcoords="offset points")
-        axes.set(xscale="log", xlabel="bytes", ylabel="recall@10")
+        axes.set(xscale="log", xlabel="bytes on disk", ylabel="recall@10")
+        axes.xaxis.set_major_formatter(lambda value, _: readable_bytes(value))
+        axes.xaxis.set_minor_formatter(lambda value, _: "")
         axes.margins(x=0.25, y=0.15)
         axes.grid(alpha=0.25)
 
@@ -185,8 +187,7 @@ def _map(points: Sequence[Mapping[str, Any]]) -> str:
             axes.set_xlim(places[:, 0].min(), places[:, 0].max())
             axes.set_ylim(places[:, 1].min(), places[:, 1].max())
         axes.margins(0.05)
-        axes.set_xticks([])
-        axes.set_yticks([])
+        axes.set_axis_off()
 
     return _draw(paint, 6.0)
 

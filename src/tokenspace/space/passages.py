@@ -18,7 +18,7 @@ from tokenspace.errors import ConfigError
 __all__ = ["Document", "Passage", "sentences", "split"]
 
 _FENCE = re.compile(r"\s*(```+|~~~+)")
-_HASHES = re.compile(r"(#{1,6})\s+(.*?)\s*#*\s*$")
+_HASHES = re.compile(r"(#{1,6})\s+(\S.*?)\s*#*\s*$")
 _UNDERLINE = re.compile(r"([=\-~^\"'*+#.:_`])\1{2,}\s*$")
 _CJK = "\u2e80-\u2fff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
 _WORD = re.compile(rf"[{_CJK}]|[^\W{_CJK}]+")
@@ -202,10 +202,13 @@ def _pieces(block: _Block, words: int) -> Iterator[_Block]:
     total = sum(unit.size for unit in units)
     goal = total / max(1, round(total / words))
     held: _Block | None = None
+    seen, mark = 0, goal  # words before this unit, and where the next cut is due
     for unit in units:
-        if held is not None and held.size + unit.size / 2 > goal:
+        if held is not None and seen + unit.size / 2 > mark:
             yield held
             held = None
+            mark += goal
+        seen += unit.size
         if held is None:
             held = unit
         elif unit.first == held.first + len(held.lines) - 1:  # both on one line of the source
@@ -258,13 +261,14 @@ def _packed(pieces: list[_Block], words: int) -> Iterator[list[_Block]]:
     total = sum(piece.size for piece in pieces)
     goal = total / max(1, round(total / words))
     group: list[_Block] = []
-    held = 0
+    seen, mark = 0, goal
     for piece in pieces:
-        if group and held + piece.size / 2 > goal:
+        if group and seen + piece.size / 2 > mark:
             yield group
-            group, held = [], 0
+            group = []
+            mark += goal
         group.append(piece)
-        held += piece.size
+        seen += piece.size
     if group:
         yield group
 

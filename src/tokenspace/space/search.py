@@ -8,7 +8,7 @@ those exactly. ``hybrid`` fuses the words' and the tokens' rankings by reciproca
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -29,6 +29,11 @@ __all__ = ["Collection", "Hit", "Match", "Query", "fuse", "indexed_text", "top",
 
 MODES = ("hybrid", "maxsim", "fde", "single", "bm25")
 DEPTH = 200  # passages of each ranking that are fused
+FUSION = {
+    "learned": {"bm25": 1.0, "maxsim": 1.0},
+    "pretrained": {"single": 1.0, "maxsim": 1.0},
+}
+"""What ``hybrid`` fuses, with weights, by where the vectors come from (benchmarks/search.py)."""
 
 
 class Match(NamedTuple):
@@ -143,7 +148,7 @@ class Collection:
     """The parts of an opened generation that searching needs.
 
     ``weights`` (V,) float32 says how much each token of ``vocab`` counts in a query: 0 for a
-    token that the text never held; None where the encoder's own vectors need none.
+    token that the text never held. ``fusion`` names the modes that ``hybrid`` fuses.
     """
 
     passages: PassageFile
@@ -153,9 +158,9 @@ class Collection:
     singles: Lookup
     fdes: FDEIndex
     lexical: Lexical
-    weights: Floats1d | None
+    weights: Floats1d
     first_stage: str
-    fusion: Mapping[str, float] = field(default_factory=lambda: {"bm25": 1.0, "maxsim": 1.0})
+    fusion: Mapping[str, float]
 
     def query(self, text: str) -> Query:
         """Read a query. Raises :class:`InputError` where it holds no token that is known."""
@@ -163,9 +168,7 @@ class Collection:
             raise InputError("the query is empty", hint="ask with at least one word")
         pieces = self.encoder.tokens([text])[0]
         singles, matrices = self.encoder.encode_both([text])
-        weights = np.ones(len(pieces), np.float32)
-        if self.weights is not None:
-            weights = self.weights[self.vocab.encode(text)]
+        weights = self.weights[self.vocab.encode(text)[: len(pieces)]]
         known = np.flatnonzero(weights > 0)
         if not len(known):
             raise InputError(
@@ -246,7 +249,10 @@ class Collection:
         return matches
 
     def search(self, text: str, k: int, mode: str) -> list[Hit]:
-        """Return the best ``k`` passages for a query in words."""
+        """Return the best ``k`` passages for a query in words, one of each section.
+
+        Passages with the same source and title are one section; its best passage stands for it.
+        """
         if mode not in MODES:
             raise ConfigError(
                 f"search: mode={mode!r} is not one of {', '.join(MODES)}",
@@ -255,12 +261,17 @@ class Collection:
         if k < 1:
             raise ConfigError(f"search: k={k} is outside [1, inf]", hint="ask for at least one")
         query = self.query(text)
-        hits = []
-        for rank, (number, score) in enumerate(zip(*self.rank(query, k, mode), strict=True), 1):
+        hits: list[Hit] = []
+        sections = set()
+        for number, score in zip(*self.rank(query, DEPTH + k, mode), strict=True):
             passage = self.passages[int(number)]
+            section = (passage.source, passage.title or passage.line)
+            if section in sections:
+                continue
+            sections.add(section)
             hits.append(
                 Hit(
-                    rank=rank,
+                    rank=len(hits) + 1,
                     score=float(score),
                     source=passage.source,
                     line=passage.line,
@@ -269,4 +280,6 @@ class Collection:
                     alignment=self.align(query, int(number)),
                 )
             )
+            if len(hits) == k:
+                break
         return hits

@@ -169,16 +169,16 @@ class Space:
         """Describe the space: what it holds, how it was made, how it searches, what it takes."""
         report, figures = self.report, dict(self.manifest.figures)
         first = figures.pop("first_stage")
+        limit = EXACT_BELOW[self.generation.kind]
         latency = {row["mode"]: row["ms"] for row in report["known_item"]["modes"]}
-        kind = "pretrained" if self.generation.plan.encoder else "learned"
         return {
             "path": str(self.root),
             "holds": figures,
             "plan": asdict(self.generation.plan),
             "search": {
                 "first stage": first,
-                "because": f"{len(self):,} passages; up to {EXACT_BELOW[kind]:,} exact MaxSim is "
-                "used directly, above that candidates come from the encodings",
+                "because": f"{len(self):,} passages; up to {limit:,} exact MaxSim is used, "
+                "above that candidates come from the encodings",
                 "ms exact": latency.get("maxsim"),
                 "ms fde": latency.get("fde"),
             },

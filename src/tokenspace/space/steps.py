@@ -37,9 +37,16 @@ from .lexical import Lexical
 from .passage_file import PassageFile
 from .passages import Document, Passage, split
 from .plan import Plan
-from .search import Collection, Encoder, indexed_text, unit_rows
+from .search import FUSION, Collection, Encoder, indexed_text, unit_rows
 
-__all__ = ["STEPS", "Generation", "IndexedTexts", "read_passages", "says_something"]
+__all__ = [
+    "STEPS",
+    "Generation",
+    "IndexedTexts",
+    "read_passages",
+    "says_something",
+    "write_weights",
+]
 
 BATCH = 512  # passages that are encoded at a time
 BPE_TEXT = 200_000_000  # bytes of text that a vocabulary is learned from, evenly spread
@@ -52,6 +59,11 @@ class Generation:
 
     def __init__(self, path: Path, plan: Plan) -> None:
         self.path, self.plan = path, plan
+
+    @property
+    def kind(self) -> str:
+        """Where the vectors come from: ``learned`` or ``pretrained``."""
+        return "pretrained" if self.plan.encoder else "learned"
 
     @cached_property
     def passages(self) -> PassageFile:
@@ -83,12 +95,6 @@ class Generation:
         kind = CodedStore if self.plan.encoder is None else TokenStore
         return kind.open(self.path / "tokens")
 
-    @property
-    def weights(self) -> Floats1d | None:
-        """How much each token of the vocabulary counts in a query, (V,) float32."""
-        path = self.path / "weights.npy"
-        return np.load(path, allow_pickle=False) if path.exists() else None
-
     def collection(self, first_stage: str) -> Collection:
         """Open everything that searching needs."""
         return Collection(
@@ -99,8 +105,9 @@ class Generation:
             singles=open_rows(self.path / "singles.safetensors"),
             fdes=FDEIndex.open(self.path / "fde"),
             lexical=Lexical.open(self.path / "bm25"),
-            weights=self.weights,
+            weights=np.load(self.path / "weights.npy", allow_pickle=False),
             first_stage=first_stage,
+            fusion=FUSION[self.kind],
         )
 
 
@@ -213,41 +220,41 @@ def encode(work: Generation, texts: Sequence[str]) -> Outcome:
         encoder = SIF()(Corpus(work.texts), table=work.table)
         encoder.save(work.path / "encoder")
     count = write_vectors(work, work.texts)
+    write_weights(work)
     return f"{count:,} token vectors", {"tokens": count}
 
 
 def write_vectors(work: Generation, texts: IndexedTexts) -> int:
-    """Encode ``texts`` into ``tokens/`` and ``singles.f32``; return the number of tokens."""
-    encoder = work.encoder
+    """Encode ``texts`` into tokens and text vectors; return the number of tokens."""
+    encoder, vocab = work.encoder, work.table.vocab
     with replacing(work.path / "singles.f32") as partial, partial.open("wb") as singles:
         if isinstance(encoder, StaticEncoder):
-            store, seen = _write_codes(work, encoder, texts, singles.write)
-            np.save(work.path / "weights.npy", idf(seen, len(store), encoder.vocab))
-            return len(store.codes)
-        codec, store_path = _CODECS[work.plan.store], work.path / "tokens"
-        width = encoder.encode_tokens(["width"]).width
-        with StoreWriter.open(store_path, width, codec) as writer:
-            for batch in texts.batches("encode"):
-                means, matrices = encoder.encode_both(batch)
-                singles.write(unit_rows(means).tobytes())
-                writer.extend(matrices)
-    return int(TokenStore.open(store_path).offsets[-1])
+
+            def documents() -> Iterator[list[int]]:
+                for batch in texts.batches("encode"):
+                    singles.write(unit_rows(encoder.encode(batch)).tobytes())
+                    yield from vocab.encode_batch(batch)
+
+            CodedStore.write(work.path / "tokens", encoder.unit, documents())
+        else:
+            width = encoder.encode_tokens(["width"]).width
+            codec = _CODECS[work.plan.store]
+            with StoreWriter.open(work.path / "tokens", width, codec) as writer:
+                for batch in texts.batches("encode"):
+                    means, matrices = encoder.encode_both(batch)
+                    singles.write(unit_rows(means).tobytes())
+                    writer.extend(matrices)
+    return int(work.tokens.offsets[-1])
 
 
-def _write_codes(
-    work: Generation, encoder: StaticEncoder, texts: IndexedTexts, write: Callable[[bytes], Any]
-) -> tuple[CodedStore, Floats1d]:
-    """Write token numbers and text vectors; return them and each token's passage count."""
-    seen = np.zeros(len(encoder.vocab), np.float32)
-
-    def documents() -> Iterator[list[int]]:
-        for batch in texts.batches("encode"):
-            write(unit_rows(encoder.encode(batch)).tobytes())
-            for ids in encoder.vocab.encode_batch(batch):
-                seen[np.unique(ids)] += 1
-                yield ids
-
-    return CodedStore.write(work.path / "tokens", encoder.unit, documents()), seen
+def write_weights(work: Generation) -> None:
+    """Count the passages that hold each token and write the weights of query tokens."""
+    vocab = work.table.vocab
+    seen = np.zeros(len(vocab), np.float32)
+    for batch in work.texts.batches("weights"):
+        for ids in vocab.encode_batch(batch):
+            seen[np.unique(np.asarray(ids, np.int64))] += 1
+    np.save(work.path / "weights.npy", idf(seen, len(work.passages), vocab))
 
 
 def idf(seen: Floats1d, count: int, vocab: Vocabulary) -> Floats1d:

@@ -232,7 +232,8 @@ def fma(x: Lanes, y: Lanes, z: Lanes) -> Lanes:
 @instruction(_sums)
 def sums(a: Lanes, b: Lanes, c: Lanes, d: Lanes, e: Lanes, f: Lanes, g: Lanes, h: Lanes) -> Lanes:
     """Return the sum of each argument's lanes, one sum a lane."""
-    return np.stack([a, b, c, d, e, f, g, h]).sum(axis=1)
+    each: Lanes = np.stack([a, b, c, d, e, f, g, h]).sum(axis=1)
+    return each
 
 
 @instruction(_sigmoid)
