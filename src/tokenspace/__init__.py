@@ -5,6 +5,7 @@ Everything here is imported at first use, so ``import tokenspace`` costs a few m
 
 from __future__ import annotations
 
+import logging
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -46,6 +47,9 @@ _HOME = {
 }
 
 __all__ = list(_HOME)
+
+
+logging.getLogger(__name__).addHandler(logging.NullHandler())
 
 
 def __getattr__(name: str) -> Any:

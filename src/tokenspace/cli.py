@@ -207,10 +207,17 @@ def root(ctx: click.Context, verbose: int, quiet: bool) -> None:
         logging.ERROR if quiet else (logging.WARNING, logging.INFO, logging.DEBUG)[min(verbose, 2)]
     )
     logging.basicConfig(level=level, format="%(message)s", stream=sys.stderr)
+    for handler in logging.root.handlers:
+        handler.addFilter(_ours_or_a_warning)
     if not quiet and sys.stderr.isatty():
         from .progress import show_progress
 
         ctx.with_resource(show_progress())
+
+
+def _ours_or_a_warning(record: logging.LogRecord) -> bool:
+    """Let other libraries speak only where something is wrong."""
+    return record.levelno >= logging.WARNING or record.name.startswith("tokenspace")
 
 
 def explain(fault: BaseException) -> tuple[str, int]:

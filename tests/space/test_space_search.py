@@ -140,3 +140,14 @@ def test_opening_twice_gives_the_same_hits(built: object, space: Space) -> None:
     again = Space.open(str(built))
     one: list[Hit] = space.search("string methods", k=5)
     assert one == again.search("string methods", k=5)
+
+
+def test_one_passage_stands_for_its_section_while_there_are_others(space: Space) -> None:
+    passages = space.generation.passages
+    sections = {(p.source, p.title or p.line) for p in passages}
+    assert len(sections) < len(passages)
+    hits = space.search("string", k=len(sections), mode="maxsim")
+    assert len({(hit.source, hit.title) for hit in hits}) == len(sections)
+    more = space.search("string", k=len(sections) + 1, mode="maxsim")
+    assert len(more) == len(sections) + 1
+    assert all(a.score >= b.score for a, b in pairwise(more))

@@ -249,9 +249,10 @@ class Collection:
         return matches
 
     def search(self, text: str, k: int, mode: str) -> list[Hit]:
-        """Return the best ``k`` passages for a query in words, one of each section.
+        """Return the best ``k`` passages for a query in words, best first.
 
-        Passages with the same source and title are one section; its best passage stands for it.
+        Passages with the same source and title are one section, and the best one stands for it:
+        the others are only shown where there are fewer than ``k`` sections.
         """
         if mode not in MODES:
             raise ConfigError(
@@ -261,25 +262,29 @@ class Collection:
         if k < 1:
             raise ConfigError(f"search: k={k} is outside [1, inf]", hint="ask for at least one")
         query = self.query(text)
-        hits: list[Hit] = []
-        sections = set()
-        for number, score in zip(*self.rank(query, DEPTH + k, mode), strict=True):
-            passage = self.passages[int(number)]
+        numbers, scores = self.rank(query, DEPTH + k, mode)
+        sections: set[tuple[str, str | int]] = set()
+        first: list[int] = []
+        others: list[int] = []
+        for place, number in enumerate(numbers.tolist()):
+            passage = self.passages[number]
             section = (passage.source, passage.title or passage.line)
-            if section in sections:
-                continue
+            (others if section in sections else first).append(place)
             sections.add(section)
-            hits.append(
-                Hit(
-                    rank=len(hits) + 1,
-                    score=float(score),
-                    source=passage.source,
-                    line=passage.line,
-                    title=passage.title,
-                    text=passage.text,
-                    alignment=self.align(query, int(number)),
-                )
-            )
-            if len(hits) == k:
-                break
-        return hits
+        shown = sorted([*first, *others][:k])
+        return [
+            self._hit(query, rank, int(numbers[place]), float(scores[place]))
+            for rank, place in enumerate(shown, 1)
+        ]
+
+    def _hit(self, query: Query, rank: int, number: int, score: float) -> Hit:
+        passage = self.passages[number]
+        return Hit(
+            rank=rank,
+            score=score,
+            source=passage.source,
+            line=passage.line,
+            title=passage.title,
+            text=passage.text,
+            alignment=self.align(query, number),
+        )
