@@ -91,12 +91,13 @@ class StaticEncoder:
     def tokens(self, texts: Sequence[str]) -> list[list[tuple[str, int, int]]]:
         """Return (surface, start, end) for every row of ``encode_tokens``.
 
-        ``start`` and ``end`` count characters of the text, and ``surface`` is ``text[start:end]``.
+        ``start`` and ``end`` count characters of the text, and ``surface`` is ``text[start:end]``;
+        white space before a word is left out.
         """
         tokenizer = self.vocab.tokenizer
         assert tokenizer is not None
         return [
-            [(text[start:end], start, end) for start, end in encoding.offsets]
+            [_trimmed(text, start, end) for start, end in encoding.offsets]
             for text, encoding in zip(
                 texts, tokenizer.encode_batch(list(texts), add_special_tokens=False), strict=True
             )
@@ -173,6 +174,12 @@ class StaticEncoder:
             raise FormatError(f"{place / 'tokenizer.json'}: not a tokenizer ({fault})") from fault
         vocab = text_vocabulary(Vocabulary.of(tokenizer, rows=len(weights)))
         return cls(vocab, np.asarray(weights, np.float32))
+
+
+def _trimmed(text: str, start: int, end: int) -> tuple[str, int, int]:
+    surface = text[start:end]
+    start = end - len(surface.lstrip() or surface)
+    return text[start:end], start, end
 
 
 def flat_ids(vocab: Vocabulary, texts: Sequence[str]) -> tuple[npt.NDArray[np.int64], Ids]:

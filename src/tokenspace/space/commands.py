@@ -137,12 +137,12 @@ def _show(space: Space, query: str, k: int, mode: str, as_json: bool) -> None:
         return
     console = _console()
     for hit in hits:
-        console.print(*_render(hit), sep="\n", highlight=False)
+        console.print(*hit_lines(hit), sep="\n", highlight=False)
     if not hits:
         click.echo("no passage matches", err=True)
 
 
-def _render(hit: Hit) -> list[Text]:
+def hit_lines(hit: Hit) -> list[Text]:
     """Return the lines that show one hit: where, the passage with its matches, and why."""
     from rich.text import Text
 
@@ -158,13 +158,11 @@ def _render(hit: Hit) -> list[Text]:
         strength = match.similarity * match.weight / best if best > 0 else 0.0
         style = "bold black on yellow" if strength > 0.75 else "bold" if strength > 0.4 else "dim"
         body.stylize(style, match.start, match.end)
-    why = Text("   why: ", "dim")
-    pairs = sorted(hit.alignment, key=lambda match: -match.similarity * match.weight)[:6]
-    why.append(
-        "  ".join(f"{m.query.strip()}→{m.passage.strip()} {m.similarity:.2f}" for m in pairs), "dim"
-    )
+    strongest = sorted(hit.alignment, key=lambda match: -match.similarity * match.weight)
+    pairs = [match for match in strongest if match.similarity * match.weight > best / 4][:5]
+    why = "  ".join(f"{m.query.strip()}→{m.passage.strip()} {m.similarity:.2f}" for m in pairs)
     window = _window(hit)
-    return [head, _indent(body[window[0] : window[1]]), why, Text()]
+    return [head, _indent(body[window[0] : window[1]]), Text(f"   why: {why}", "dim"), Text()]
 
 
 def _window(hit: Hit, width: int = 480) -> tuple[int, int]:
