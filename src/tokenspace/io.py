@@ -27,6 +27,7 @@ __all__ = [
     "load_matrix",
     "load_ragged",
     "load_table",
+    "part_of_space",
     "read_tensors",
     "replacing",
     "save_table",
@@ -175,11 +176,28 @@ def save_tensors(
                 file.write(np.ascontiguousarray(rows[start : start + step]).tobytes())
 
 
+def part_of_space(path: Path, part: str) -> Path:
+    """Return the directory of one part of a space; any other path as it is.
+
+    A space's ``manifest.json`` names the generation whose parts count.
+    """
+    manifest = path / "manifest.json"
+    if not manifest.is_file():
+        return path
+    try:
+        generation = str(json.loads(manifest.read_text(encoding="utf-8"))["generation"])
+    except (ValueError, KeyError, TypeError) as fault:
+        raise FormatError(
+            f"{manifest}: not a readable manifest ({fault})", hint="build the space again"
+        ) from fault
+    return path / generation / part
+
+
 def load_table(path: str | Path) -> EmbeddingTable:
     """Load a table of vectors; the format is told by the content.
 
-    Reads our own directory, the input matrix of a Hugging Face model directory (``DIR#output``
-    for the output matrix, ``DIR#NAME`` for a tensor by its full name), and what
+    Reads our own directory, a space, the input matrix of a Hugging Face model directory
+    (``DIR#output`` for the output matrix, ``DIR#NAME`` for a tensor by its full name), and what
     :func:`tokenspace.table_files.read` reads. Raises :class:`InputError` or :class:`FormatError`.
     """
     from . import model_files, table_files
@@ -193,6 +211,7 @@ def load_table(path: str | Path) -> EmbeddingTable:
     if not place.exists():
         raise InputError(f"{place}: no such file or directory", hint="give the path of a table")
     if place.is_dir():
+        place = part_of_space(place, "table")
         if (place / "table.json").is_file() or (place / "table.safetensors").is_file():
             return _load_own(place)
         return model_files.load(place, part or "input")
@@ -302,11 +321,15 @@ def load_matrix(path: str | Path) -> npt.NDArray[np.float32]:
 
 
 def load_ragged(path: Path) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
-    """Load the ``flat`` and ``offsets`` arrays of a ragged file (``.safetensors`` or ``.npz``)."""
+    """Load ``flat`` and ``offsets`` of a ragged file (``.safetensors``, ``.npz``) or of a space."""
     if path.is_dir():
-        raise InputError(
-            f"{path}: a directory, not a ragged file", hint="give a .safetensors or .npz file"
-        )
+        from .retrieve.coded import CodedStore
+        from .retrieve.store import TokenStore
+
+        folder = part_of_space(path, "tokens")
+        kind = CodedStore if (folder / "codes.bin").exists() else TokenStore
+        store = kind.open(folder)
+        return store.rows(0, int(store.offsets[-1])), store.offsets
     if path.suffix == ".npz":
         try:
             with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:

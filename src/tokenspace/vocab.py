@@ -510,10 +510,10 @@ class Vocabulary:
     def load(cls, path: str | Path) -> Self:
         """Load a vocabulary; what the file is, is told by its content.
 
-        Reads a Hugging Face directory or ``tokenizer.json``, ``vocab.json`` with ``merges.txt``,
-        a BERT ``vocab.txt``, a ``.tiktoken`` rank file, a word list (one a line), each maybe
-        gzipped, what :meth:`save` wrote, and a model's name on the Hugging Face hub when
-        transformers is installed. Code in a directory is never run.
+        Reads a space, a Hugging Face directory or ``tokenizer.json``, ``vocab.json`` with
+        ``merges.txt``, a BERT ``vocab.txt``, a ``.tiktoken`` rank file, a word list (one a line),
+        each maybe gzipped, what :meth:`save` wrote, and a model's name on the Hugging Face hub
+        when transformers is installed. Code in a directory is never run.
 
         Raises :class:`InputError` where nothing is there, :class:`FormatError` otherwise.
         """
@@ -524,6 +524,9 @@ class Vocabulary:
                     f"{path}: no such file or directory", hint="give the path of a vocabulary"
                 )
             place = tokenizer_files.download(path)
+        from .io import part_of_space
+
+        place = part_of_space(place, "vocabulary")
         own = place / "vocabulary.json" if place.is_dir() else place
         if own.name == "vocabulary.json" and own.is_file():
             return cls._load_own(own)

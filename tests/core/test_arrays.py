@@ -102,5 +102,5 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
     path.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(FormatError, match=r"r\.npz: not a whole"):
         Ragged.load(path)
-    with pytest.raises(InputError, match="a directory"):
+    with pytest.raises(InputError, match="not a whole token store"):
         Ragged.load(tmp_path)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tokenspace import EmbeddingTable, Ragged, Vocabulary
 from tokenspace.errors import ConfigError, InputError
 from tokenspace.space import Hit, Space
 from tokenspace.space.commands import MODES
@@ -151,3 +153,12 @@ def test_one_passage_stands_for_its_section_while_there_are_others(space: Space)
     more = space.search("string", k=len(sections) + 1, mode="maxsim")
     assert len(more) == len(sections) + 1
     assert all(a.score >= b.score for a, b in pairwise(more))
+
+
+def test_a_space_is_a_table_a_vocabulary_and_token_vectors(built: Path, space: Space) -> None:
+    table = EmbeddingTable.load(built)
+    assert table.vocab == Vocabulary.load(built) == space.generation.table.vocab
+    np.testing.assert_array_equal(table.vectors, space.generation.table.vectors)
+    docs = Ragged.load(built)
+    assert len(docs) == len(space)
+    np.testing.assert_array_equal(docs[3], space.collection.tokens[3])
