@@ -71,7 +71,10 @@ class Lexical:
 def _shards(texts: Iterator[str]) -> Iterator[Any]:
     import bm25s
 
-    words = (analyse(text) for text in track(texts, "bm25"))
+    known: dict[str, str] = {}  # one object a word, however often it occurs
+    words = (
+        [known.setdefault(word, word) for word in analyse(text)] for text in track(texts, "bm25")
+    )
     while batch := list(islice(words, SHARD)):
         shard = bm25s.BM25(k1=K1, b=B, method="lucene")
         shard.index(batch, show_progress=False)
