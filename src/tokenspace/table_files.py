@@ -76,6 +76,17 @@ def read(path: Path) -> WordVectors:
         return _once(_read_text(file, path, promised is not None), path)
 
 
+def holds_vectors(path: Path) -> bool:
+    """Say whether a file looks like word vectors: by its header, or by numbers after a word."""
+    with _opened(path) as file:
+        head = file.read(1 << 12)
+    if head.startswith(_FASTTEXT) or re.match(rb"\d+[ \t]+\d+[ \t]*\r?\n", head):
+        return True
+    fields = head.split(b"\n", 1)[0].split()
+    number = re.compile(rb"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
+    return len(fields) > 3 and all(number.fullmatch(field) for field in fields[1:-1])
+
+
 @contextmanager
 def _opened(path: Path) -> Iterator[IO[bytes]]:
     """Open a file, through gzip when it is gzip; damage in the middle is a format error."""

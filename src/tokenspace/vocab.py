@@ -34,7 +34,7 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 import numpy.typing as npt
 
-from . import tokenizer_files
+from . import table_files, tokenizer_files
 from .arrays import Ids
 from .errors import ConfigError, FormatError, InputError
 from .surface import FALLBACK, ROLES, Form, by_id, describe, splits_anywhere, surfaces
@@ -511,9 +511,9 @@ class Vocabulary:
         """Load a vocabulary; what the file is, is told by its content.
 
         Reads a space, a Hugging Face directory or ``tokenizer.json``, ``vocab.json`` with
-        ``merges.txt``, a BERT ``vocab.txt``, a ``.tiktoken`` rank file, a word list (one a line),
-        each maybe gzipped, what :meth:`save` wrote, and a model's name on the Hugging Face hub
-        when transformers is installed. Code in a directory is never run.
+        ``merges.txt``, a BERT ``vocab.txt``, a ``.tiktoken`` rank file, word vectors or a word
+        list (one a line), each maybe gzipped, what :meth:`save` wrote, and a model's name on the
+        Hugging Face hub when transformers is installed. Code in a directory is never run.
 
         Raises :class:`InputError` where nothing is there, :class:`FormatError` otherwise.
         """
@@ -530,6 +530,8 @@ class Vocabulary:
         own = place / "vocabulary.json" if place.is_dir() else place
         if own.name == "vocabulary.json" and own.is_file():
             return cls._load_own(own)
+        if place.is_file() and table_files.holds_vectors(place):
+            return cls.words(table_files.read(place).words)
         source = tokenizer_files.find(place)
         if source.tokenizer is None:
             return cls.words(source.words)

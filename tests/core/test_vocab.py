@@ -598,3 +598,11 @@ def test_a_tokenizer_that_marks_no_spaces_is_plain_text(caplog: pytest.LogCaptur
     with caplog.at_level(logging.WARNING):
         assert Vocabulary.of(tokenizer).surfaces == ("Ã".encode(), b"a", b"b")
     assert "UTF-8" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "text", ["2 4\ncat 1 0 0 -1.5e-3\ndog 0 1 0 .5\n", "cat 1 0 2\ndog 0 1 4\n"]
+)
+def test_the_words_of_a_file_of_vectors_are_a_vocabulary(tmp_path: Path, text: str) -> None:
+    (tmp_path / "vectors.txt").write_text(text)
+    assert Vocabulary.load(tmp_path / "vectors.txt").tokens == ("cat", "dog")

@@ -66,9 +66,15 @@ class StaticEncoder:
         A text without tokens has the zero vector; an unknown word counts as a zero row.
         ``batch_size`` bounds the memory for token ids and changes nothing else.
         """
-        means = np.zeros((len(texts), self.dim), np.float32)
+        vectors = np.zeros((len(texts), self.dim), np.float32)
         for start, ids, offsets in self._ids(texts, batch_size):
-            mean_rows(self.vectors, ids, offsets, means[start : start + len(offsets) - 1])
+            vectors[start : start + len(offsets) - 1] = self.means(ids, offsets)
+        return vectors
+
+    def means(self, ids: npt.NDArray[np.int64], offsets: Ids) -> Floats2d:
+        """Return the mean of the rows of each run ``ids[offsets[i]:offsets[i + 1]]``, (N, D)."""
+        means = np.zeros((len(offsets) - 1, self.dim), np.float32)
+        mean_rows(self.vectors, ids, offsets, means)
         return means
 
     def encode_tokens(self, texts: Sequence[str], *, batch_size: int = 1024) -> Ragged:

@@ -225,7 +225,7 @@ def _pieces(block: _Block, words: int) -> Iterator[_Block]:
 def _units(block: _Block, words: int) -> Iterator[_Block]:
     """Yield the sentences of a block, none longer than ``words``."""
     text = block.text
-    start = 0
+    start, line = 0, block.first  # where the next piece begins
     ends = [match.end() for match in _SENTENCE.finditer(text)]
     ends += [match.end() for match in re.finditer(r"\n\s*\n", text)]
     if not ends or len(text) / (len(ends) + 1) > 40 * words:  # code, tables, logs: lines
@@ -239,8 +239,8 @@ def _units(block: _Block, words: int) -> Iterator[_Block]:
                 lead = text[indent:start] if not text[indent:start].strip() else ""
                 rows = (lead + piece).rstrip().split("\n")
                 skipped = next(i for i, row in enumerate(rows) if row.strip())
-                first = block.first + text.count("\n", 0, start) + skipped
-                yield _Block(rows[skipped:], first, count_words(piece))
+                yield _Block(rows[skipped:], line + skipped, count_words(piece))
+            line += piece.count("\n")
             start = stop
 
 

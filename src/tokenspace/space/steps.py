@@ -21,7 +21,7 @@ from tokenspace.compress.floats import FloatTable, open_rows
 from tokenspace.compress.int8 import Int8
 from tokenspace.corpus import Corpus
 from tokenspace.encode.sif import SIF
-from tokenspace.encode.static import StaticEncoder
+from tokenspace.encode.static import StaticEncoder, flat_ids
 from tokenspace.errors import InputError
 from tokenspace.io import replacing
 from tokenspace.progress import track
@@ -230,10 +230,11 @@ def write_vectors(work: Generation, texts: IndexedTexts) -> int:
     with replacing(work.path / "singles.f32") as partial, partial.open("wb") as singles:
         if isinstance(encoder, StaticEncoder):
 
-            def documents() -> Iterator[list[int]]:
+            def documents() -> Iterator[npt.NDArray[np.int64]]:
                 for batch in texts.batches("encode"):
-                    singles.write(unit_rows(encoder.encode(batch)).tobytes())
-                    yield from vocab.encode_batch(batch)
+                    ids, offsets = flat_ids(vocab, batch)
+                    singles.write(unit_rows(encoder.means(ids, offsets)).tobytes())
+                    yield from np.split(ids, offsets[1:-1])
 
             CodedStore.write(work.path / "tokens", encoder.unit, documents())
         else:
@@ -249,11 +250,19 @@ def write_vectors(work: Generation, texts: IndexedTexts) -> int:
 
 def write_weights(work: Generation) -> None:
     """Count the passages that hold each token and write the weights of query tokens."""
-    vocab = work.table.vocab
+    vocab, store = work.table.vocab, work.tokens
     seen = np.zeros(len(vocab), np.float32)
-    for batch in work.texts.batches("weights"):
-        for ids in vocab.encode_batch(batch):
-            seen[np.unique(np.asarray(ids, np.int64))] += 1
+    for start in range(0, len(store), BATCH):
+        stop = min(start + BATCH, len(store))
+        if isinstance(store, CodedStore):
+            offsets = store.offsets[start : stop + 1]
+            ids = np.asarray(store.codes[offsets[0] : offsets[-1]], np.int64)
+        else:
+            passages = (work.passages[i] for i in range(start, stop))
+            ids, offsets = flat_ids(vocab, [indexed_text(passage) for passage in passages])
+        owner = np.repeat(np.arange(stop - start), np.diff(offsets))
+        held = np.unique(owner * len(vocab) + ids) % len(vocab)
+        seen += np.bincount(held, minlength=len(vocab))
     np.save(work.path / "weights.npy", idf(seen, len(work.passages), vocab))
 
 
