@@ -23,6 +23,8 @@ from tokenspace.jit import kernel, spread
 
 __all__ = ["CodedStore"]
 
+LANES = 8  # query tokens that are scored together
+
 
 @dataclass(frozen=True, eq=False)
 class CodedStore:
@@ -107,20 +109,24 @@ class CodedStore:
 
         ``query`` is (T, D). A document without tokens scores 0.
         """
-        similar = np.ascontiguousarray(self.table @ query.T)  # (V, T)
+        lanes = -(-len(query) // LANES) * LANES
+        padded = np.zeros((lanes, self.width), np.float32)
+        padded[: len(query)] = query
+        similar = (self.table @ padded.T).reshape(len(self.table), -1, LANES)
+        panels = np.ascontiguousarray(similar.transpose(1, 0, 2))  # (P, V, LANES)
         chosen = np.arange(len(self)) if documents is None else np.asarray(documents, np.int64)
         scores = np.zeros(len(chosen), np.float32)
 
         def part(first: int, last: int) -> None:
-            _sum_of_best(similar, self.codes, self.offsets, chosen, first, last, scores)
+            _sum_of_best(panels, self.codes, self.offsets, chosen, first, last, scores)
 
         spread(part, len(chosen))
         return scores
 
 
-@kernel()
+@kernel(fastmath={"nnan", "nsz"})
 def _sum_of_best(
-    similar: Floats2d,
+    panels: npt.NDArray[np.float32],
     codes: npt.NDArray[Any],
     offsets: Ids,
     documents: Ids,
@@ -128,19 +134,32 @@ def _sum_of_best(
     last: int,
     scores: Floats1d,
 ) -> None:
-    """Sum, over query tokens, the best similarity among the codes of documents first to last."""
-    T = similar.shape[1]
-    best = np.empty(T, np.float32)
+    """Sum, over query tokens, the best similarity among the codes of documents first to last.
+
+    The eight query tokens of a panel are named one by one: as a loop they stay scalar code, as
+    names they become one vector register. Padded query tokens are zero and add nothing.
+    """
     for i in range(first, last):
         start, stop = offsets[documents[i]], offsets[documents[i] + 1]
         if start == stop:
             continue
-        best[:] = similar[codes[start]]
-        for p in range(start + 1, stop):
-            row = similar[codes[p]]
-            for t in range(T):
-                best[t] = max(best[t], row[t])
         total = np.float32(0)
-        for t in range(T):
-            total += best[t]
+        for number in range(len(panels)):
+            similar = panels[number]
+            row = similar[codes[start]]
+            b0, b1, b2, b3, b4, b5, b6, b7 = (
+                row[0],
+                row[1],
+                row[2],
+                row[3],
+                row[4],
+                row[5],
+                row[6],
+                row[7],
+            )
+            for p in range(start + 1, stop):
+                row = similar[codes[p]]
+                b0, b1, b2, b3 = max(b0, row[0]), max(b1, row[1]), max(b2, row[2]), max(b3, row[3])
+                b4, b5, b6, b7 = max(b4, row[4]), max(b5, row[5]), max(b6, row[6]), max(b7, row[7])
+            total += b0 + b1 + b2 + b3 + b4 + b5 + b6 + b7
         scores[i] = total
