@@ -138,12 +138,15 @@ def test_kill_9_leaves_the_former_space_and_the_next_run_goes_on(
     child.wait()
     assert Manifest.read(copy) == former
     Space.open(copy, verify=True)
+    for place in (copy / ".manifest.json.x", copy / "g000002" / ".fde.x"):
+        place.mkdir()  # as a kill in the middle of writing leaves them
     told: list[Step] = []
     Space.build([folder], out=copy, on_step=told.append, **{**quick, "dim": 12})
     assert told[2].name == "vectors"
     assert told[2].seconds < 60  # the seconds of the killed run: the step was not run again
     assert Space.open(copy).generation.table.shape[1] == 12
     assert generations(copy) == [copy / "g000002"]
+    assert not [path for path in copy.rglob(".*") if path.name != ".lock"]
 
 
 def test_a_full_disk_is_one_line_and_leaves_the_former_space(
@@ -232,6 +235,7 @@ def test_bad_input_is_refused(folder: Path, tmp_path: Path, quick: Quick) -> Non
     with pytest.raises(InputError, match=r"bad\.txt.*11") as refused:
         Space.build([bad], out=tmp_path / "s", **quick)
     assert "replace" in str(refused.value.hint)
+    assert not (tmp_path / "s").exists()  # nothing is left of a build that was refused
     other = tmp_path / "other"
     other.mkdir()
     (other / "keep.txt").write_text("precious")

@@ -85,4 +85,6 @@ def test_a_second_writer_is_refused_and_the_lock_dies_with_its_process(tmp_path:
     other.kill()
     other.join()
     with lock(tmp_path):
-        assert next_generation(tmp_path).name == "g000001"
+        assert next_generation(tmp_path, {}).name == "g000001"
+        (tmp_path / "g000007").mkdir()  # somebody else's: it holds no plan
+        assert [path.name for path in generations(tmp_path)] == ["g000001"]

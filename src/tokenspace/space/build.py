@@ -27,7 +27,7 @@ from .measure import measure
 from .page import render
 from .plan import Plan
 from .steps import STEPS, Generation
-from .store import Manifest, commit, generations, lock, next_generation
+from .store import REPORTS, Manifest, commit, generations, lock, next_generation
 
 __all__ = ["Step", "build", "finish"]
 
@@ -56,27 +56,36 @@ def build(root: Path, texts: Sequence[str], plan: Plan, on_step: Callable[[Step]
     """
     if root.exists() and not root.is_dir():
         raise InputError(f"{root}: not a directory", hint="choose another --out")
-    strange = root.is_dir() and not (root / "manifest.json").exists() and not generations(root)
-    if strange and any(path.name not in (".lock", STDIN) for path in root.iterdir()):
+    ours = {root / ".lock", root / STDIN, *generations(root)}
+    if root.is_dir() and not (root / "manifest.json").exists() and set(root.iterdir()) - ours:
         raise InputError(
             f"{root}: a directory with other files", hint="choose a new directory for --out"
         )
-    with lock(root):
-        tidy(root)
-        texts = keep_standard_input(root, texts)
-        asked = {
-            "plan": asdict(plan),
-            "texts": fingerprint(texts),
-            "tokenspace": __version__,
-        }
-        if is_current(root, asked):
-            return
-        generation = resume(root, asked)
-        work = Generation(generation, plan)
-        for name, run in STEPS.items():
-            done = finished(generation, name)
-            on_step(done or perform(work, name, partial(run, work, texts)))
-        finish(root, work, asked, on_step)
+    try:
+        with lock(root):
+            tidy(root)
+            texts = keep_standard_input(root, texts)
+            asked = {
+                "plan": asdict(plan),
+                "texts": fingerprint(texts),
+                "tokenspace": __version__,
+            }
+            if is_current(root, asked):
+                return
+            work = Generation(resume(root, asked), plan)
+            for name, run in STEPS.items():
+                done = finished(work.path, name)
+                on_step(done or perform(work, name, partial(run, work, texts)))
+            finish(root, work, asked, on_step)
+    except InputError:
+        leave_no_trace(root)
+        raise
+
+
+def leave_no_trace(root: Path) -> None:
+    """Remove a directory in which a build was refused before its first step was finished."""
+    if not (root / "manifest.json").exists() and not list(root.glob("g*/steps/*.json")):
+        shutil.rmtree(root)
 
 
 def perform(work: Generation, name: str, run: Callable[[], tuple[str, dict[str, Any]]]) -> Step:
@@ -151,7 +160,10 @@ def finish(
 
 def tidy(root: Path) -> None:
     """Remove what a killed writer left beside the files that it was replacing."""
-    for path in root.glob(".*.*"):
+    beside = (f".{name}.*" for name in ("manifest.json", *REPORTS, STDIN))
+    leftovers = [path for pattern in beside for path in root.glob(pattern)]
+    leftovers += [path for generation in generations(root) for path in generation.glob("**/.*")]
+    for path in leftovers:
         if path.is_dir():
             shutil.rmtree(path)
 
@@ -173,15 +185,10 @@ def resume(root: Path, asked: Mapping[str, Any]) -> Path:
     for generation in generations(root):
         if generation.name == current:
             continue
-        plan = generation / "plan.json"
-        if plan.exists() and json.loads(plan.read_text(encoding="utf-8")) == asked:
+        if json.loads((generation / "plan.json").read_text(encoding="utf-8")) == asked:
             return generation
         shutil.rmtree(generation)
-    generation = next_generation(root)
-    generation.mkdir()
-    with replacing(generation / "plan.json") as fresh:
-        fresh.write_text(json.dumps(asked), encoding="utf-8")
-    return generation
+    return next_generation(root, asked)
 
 
 def keep_standard_input(root: Path, texts: Sequence[str]) -> list[str]:

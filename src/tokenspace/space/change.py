@@ -35,7 +35,7 @@ from .store import Manifest, carry, commit, generations, next_generation
 
 __all__ = ["change"]
 
-LEARNED = ("vocabulary", "table", "encoder", "plan.json", "steps")
+LEARNED = ("vocabulary", "table", "encoder")
 
 
 def change(
@@ -61,8 +61,7 @@ def change(
     for leftover in generations(root):  # an interrupted build would not know of this change
         if leftover != former.path:
             shutil.rmtree(leftover)
-    work = Generation(next_generation(root), former.plan)
-    work.path.mkdir()
+    work = Generation(next_generation(root, {"change of": former.path.name}), former.plan)
     for name in LEARNED:
         if (former.path / name).exists():
             carry(name, former.path, work.path)

@@ -179,8 +179,7 @@ class Space:
                 "first stage": first,
                 "because": f"{len(self):,} passages; up to {limit:,} exact MaxSim is used, "
                 "above that candidates come from the encodings",
-                "ms exact": latency.get("maxsim"),
-                "ms fde": latency.get("fde"),
+                **{f"ms {mode}": round(ms, 1) for mode, ms in latency.items()},
             },
             "bytes": report["bytes"],
             "format": self.manifest.format,

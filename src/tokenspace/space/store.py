@@ -18,8 +18,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -29,10 +30,19 @@ from tokenspace import __version__
 from tokenspace.errors import FormatError, InputError, SpaceBusy
 from tokenspace.io import replacing, sha256
 
-__all__ = ["FORMAT", "Manifest", "carry", "commit", "generations", "lock", "next_generation"]
+__all__ = [
+    "FORMAT",
+    "REPORTS",
+    "Manifest",
+    "carry",
+    "commit",
+    "generations",
+    "lock",
+    "next_generation",
+]
 
 FORMAT = 1
-_REPORTS = ("report.html", "report.json")
+REPORTS = ("report.html", "report.json")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,14 +145,18 @@ def _lock_file(descriptor: int) -> None:
 
 
 def generations(root: Path) -> list[Path]:
-    """Return the generation directories of a space, oldest first."""
-    return sorted(path for path in root.glob("g[0-9]*") if path.is_dir())
+    """Return the generation directories of a space, oldest first: those that hold a plan."""
+    named = (path for path in root.glob("g*") if re.fullmatch(r"g\d{6}", path.name))
+    return sorted(path for path in named if (path / "plan.json").is_file())
 
 
-def next_generation(root: Path) -> Path:
-    """Return the path of the generation after all that exist (it is not made yet)."""
+def next_generation(root: Path, plan: Mapping[str, Any]) -> Path:
+    """Make the generation after all that exist, with its ``plan.json``, and return its path."""
     last = max((int(path.name[1:]) for path in generations(root)), default=0)
-    return root / f"g{last + 1:06d}"
+    generation = root / f"g{last + 1:06d}"
+    with replacing(generation / "plan.json") as partial:
+        partial.write_text(json.dumps(plan), encoding="utf-8")
+    return generation
 
 
 def carry(name: str, former: Path, new: Path) -> None:
@@ -175,7 +189,7 @@ def commit(root: Path, generation: Path, config: dict[str, Any], figures: dict[s
         partial.write_text(json.dumps(asdict(manifest), indent=1), encoding="utf-8")
         _sync(partial)
     _sync(root)
-    for name in _REPORTS:
+    for name in REPORTS:
         with replacing(root / name) as partial:
             shutil.copyfile(generation / name, partial)
     for path in generations(root):
