@@ -21,9 +21,12 @@ from tokenspace.errors import FormatError, InputError
 from tokenspace.io import read_tensors, replacing, save_tensors
 from tokenspace.jit import kernel, spread
 
+from .store import fixed
+
 __all__ = ["CodedStore"]
 
 LANES = 8  # query tokens that are scored together
+FEW = 2000  # documents that are scored sooner than a second thread is started
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,10 +120,12 @@ class CodedStore:
         chosen = np.arange(len(self)) if documents is None else np.asarray(documents, np.int64)
         scores = np.zeros(len(chosen), np.float32)
 
-        def part(first: int, last: int) -> None:
-            _sum_of_best(panels, self.codes, self.offsets, chosen, first, last, scores)
+        panels, codes, offsets = fixed(panels), fixed(self.codes), fixed(self.offsets)
 
-        spread(part, len(chosen))
+        def part(first: int, last: int) -> None:
+            _sum_of_best(panels, codes, offsets, chosen, first, last, scores)
+
+        spread(part, len(chosen), workers=0 if len(chosen) > FEW else 1)
         return scores
 
 
