@@ -271,8 +271,8 @@ def select(
         lengths = np.square(X, dtype=np.float64).sum(axis=1)
         floor = max(1e-5, tolerance**2)  # float32 has no digits left below
         with Meter("omp", m) as meter:
-            for start in range(0, m, 256):  # 256 rows of α keep the matrix product efficient
-                block = slice(start, start + 256)
+            for start in range(0, m, 1024):  # few products: BLAS threads spin after each
+                block = slice(start, start + 1024)
                 parts = (X[block] @ A.T, lengths[block], supports[block], hard[block])
 
                 def work(i: int, j: int, parts: tuple[Any, ...] = parts) -> None:
@@ -302,6 +302,34 @@ def _largest(alpha: Any) -> int:
 
 
 @kernel(fastmath=ALGEBRA)
+def _subtract(g: Any, H: Any, R: Any, h: Any, t: int) -> int:
+    """Write g less the first rows of H, weighted by R, to h; return how many rows that were.
+
+    Eight rows at a time, then four: what bounds the pursuit is how often h passes through the
+    cache. Up to three rows are left to the caller.
+    """
+    N = len(h)
+    h[:] = g
+    s = 0
+    while s + 8 <= t:
+        r0, r1, r2, r3 = R[s], R[s + 1], R[s + 2], R[s + 3]
+        r4, r5, r6, r7 = R[s + 4], R[s + 5], R[s + 6], R[s + 7]
+        h0, h1, h2, h3 = H[s], H[s + 1], H[s + 2], H[s + 3]
+        h4, h5, h6, h7 = H[s + 4], H[s + 5], H[s + 6], H[s + 7]
+        for i in range(N):
+            low = r0 * h0[i] + r1 * h1[i] + r2 * h2[i] + r3 * h3[i]
+            h[i] -= low + (r4 * h4[i] + r5 * h5[i] + r6 * h6[i] + r7 * h7[i])
+        s += 8
+    if s + 4 <= t:
+        r0, r1, r2, r3 = R[s], R[s + 1], R[s + 2], R[s + 3]
+        h0, h1, h2, h3 = H[s], H[s + 1], H[s + 2], H[s + 3]
+        for i in range(N):
+            h[i] -= r0 * h0[i] + r1 * h1[i] + r2 * h2[i] + r3 * h3[i]
+        s += 4
+    return s
+
+
+@kernel(fastmath=ALGEBRA)
 def _greedy(G: Any, floor: float, alpha: Any, lengths: Any, supports: Any, hard: Any) -> None:
     """Run the pursuit on α (m, N), which it overwrites; set ``hard`` where it ended early.
 
@@ -324,17 +352,7 @@ def _greedy(G: Any, floor: float, alpha: Any, lengths: Any, supports: Any, hard:
                 pivot -= np.float64(R[s]) * R[s]
             if pivot < 1e-4 * g[j]:
                 break
-            h[:] = g
-            s = 0
-            while s + 8 <= t:  # eight rows of H at a time: h stays in the first cache
-                r0, r1, r2, r3 = R[s], R[s + 1], R[s + 2], R[s + 3]
-                r4, r5, r6, r7 = R[s + 4], R[s + 5], R[s + 6], R[s + 7]
-                h0, h1, h2, h3 = H[s], H[s + 1], H[s + 2], H[s + 3]
-                h4, h5, h6, h7 = H[s + 4], H[s + 5], H[s + 6], H[s + 7]
-                for i in range(N):
-                    low = r0 * h0[i] + r1 * h1[i] + r2 * h2[i] + r3 * h3[i]
-                    h[i] -= low + (r4 * h4[i] + r5 * h5[i] + r6 * h6[i] + r7 * h7[i])
-                s += 8
+            s = _subtract(g, H, R, h, t)
             while s < t:
                 r0, h0 = R[s], H[s]
                 for i in range(N):
