@@ -23,7 +23,7 @@ from tokenspace.retrieve.store import Codec, DocumentTokens
 
 __all__ = ["FDEIndex"]
 
-SHARD = 100_000
+SHARD = 50_000
 BATCH = 1024  # passages that are encoded at a time
 
 

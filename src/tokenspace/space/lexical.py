@@ -21,7 +21,7 @@ from .analysis import analyse
 
 __all__ = ["Lexical"]
 
-SHARD = 200_000
+SHARD = 100_000
 K1, B = 1.2, 0.4  # passages have about one length, so length says little (benchmarks/search.py)
 
 
