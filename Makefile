@@ -25,7 +25,7 @@ demo: .venv/.base  ## build a space from Python's own documentation and ask it t
 
 setup: .venv/.dev  ## .venv with the package and everything that development needs
 
-peers: .venv/.peers .peers/mergekit/.done  ## the libraries that benchmarks compare with
+peers: .venv/.peers .peers/mergekit/.done .peers/wechsel/.done .peers/deepfocus/.done  ## the libraries that benchmarks compare with
 
 check: .venv/.dev  ## lint, formatting, types
 	$(BIN)/ruff check .
@@ -79,4 +79,18 @@ clean:  ## remove what the targets above made, except .venv and .peers
 	@test -x .peers/mergekit/bin/python || $(BIN)/python -m venv .peers/mergekit
 	@.peers/mergekit/bin/python -m pip install -qq --disable-pip-version-check \
 	    torch==2.13.0 mergekit==0.1.5 threadpoolctl
+	@touch $@
+
+# Both need fastText's own package, which is compiled here.
+.peers/wechsel/.done: | .venv/bin/python
+	@echo "Installing wechsel into .peers/wechsel ..."
+	@test -x .peers/wechsel/bin/python || $(BIN)/python -m venv .peers/wechsel
+	@.peers/wechsel/bin/python -m pip install -qq --disable-pip-version-check wechsel==0.0.4
+	@touch $@
+
+.peers/deepfocus/.done: | .venv/bin/python
+	@echo "Installing deepfocus into .peers/deepfocus ..."
+	@test -x .peers/deepfocus/bin/python || $(BIN)/python -m venv .peers/deepfocus
+	@.peers/deepfocus/bin/python -m pip install -qq --disable-pip-version-check \
+	    torch==2.13.0 deepfocus==1.0.1
 	@touch $@

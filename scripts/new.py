@@ -21,10 +21,14 @@ INPUTS = {
     "Corpus": "from tokenspace.corpus import Corpus",
     "EmbeddingTable": "from tokenspace.table import EmbeddingTable",
     "Floats2d": "from tokenspace.arrays import Floats2d",
+    "Checkpoint": "from tokenspace.checkpoint import Checkpoint",
+    "Hypernet": "from tokenspace.transplant.hypernet import Hypernet",
     "Index": "from tokenspace.retrieve import Index",
+    "LanguageModel": "from tokenspace.lm import LanguageModel",
     "Lookup": "from tokenspace.compress import Lookup",
+    "Pairs": "from tokenspace.pairs import Pairs",
     "Ragged": "from tokenspace.arrays import Ragged",
-    "TextEncoder": "from tokenspace.encode import TextEncoder",
+    "TextEncoder": "from tokenspace.text_encoder import TextEncoder",
     "Vocabulary": "from tokenspace.vocab import Vocabulary",
 }
 

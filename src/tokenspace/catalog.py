@@ -47,22 +47,48 @@ class Entry:
 
 @dataclass(frozen=True)
 class Family:
-    """A verb: what the user wants done, and what a call takes and gives."""
+    """A verb: what the user wants done, and what a call takes and gives.
+
+    ``directory`` names the module that applies the family's methods to a whole model directory
+    (:class:`tokenspace.runner.DirectoryModule`).
+    """
 
     name: str
     summary: str
     signature: str
+    directory: str = ""
 
 
 FAMILIES = (
-    Family("transplant", "Give a model another vocabulary.", "(source, target) -> EmbeddingTable"),
+    Family(
+        "transplant",
+        "Give a model another vocabulary.",
+        "(source, target) -> EmbeddingTable",
+        "tokenspace.transplant.directory",
+    ),
+    Family("tokenize", "Learn a tokenizer from text.", "(corpus) -> Vocabulary"),
     Family("words", "Learn vectors for words or tokens from text.", "(corpus) -> EmbeddingTable"),
     Family("compress", "Store a table of vectors in fewer bytes.", "(vectors) -> Lookup"),
     Family("encode", "Turn texts into vectors.", "(corpus) -> TextEncoder"),
     Family("retrieve", "Search documents by the vectors of their tokens.", "(docs) -> Index"),
+    Family("lm", "Train a small language model.", "(corpus) -> LanguageModel"),
 )
 
 CATALOG = (
+    Entry(
+        "transplant",
+        "cw2v",
+        "tokenspace.transplant.cw2v:CW2V",
+        "arXiv:2407.05841",
+        "Learn new rows as convex combinations of old ones, by skip-gram on text where both meet.",
+    ),
+    Entry(
+        "transplant",
+        "focus",
+        "tokenspace.transplant.focus:FOCUS",
+        "arXiv:2305.14481",
+        "Make a new row a convex sum of shared tokens' rows, by vectors learned on target text.",
+    ),
     Entry(
         "transplant",
         "mean",
@@ -72,10 +98,94 @@ CATALOG = (
     ),
     Entry(
         "transplant",
+        "multivariate",
+        "tokenspace.transplant.multivariate:Multivariate",
+        "arXiv:2407.05841",
+        "Draw unseen rows close around the mean, with the correlations of the source rows.",
+    ),
+    Entry(
+        "transplant",
+        "ofa",
+        "tokenspace.transplant.ofa:OFA",
+        "arXiv:2311.08849",
+        "Give a new token the rows of those nearest to it in one space of words of all languages.",
+    ),
+    Entry(
+        "transplant",
         "omp",
         "tokenspace.transplant.omp:OMP",
         "arXiv:2506.06607",
         "Rebuild unseen rows as sparse sums of shared anchors, with a donor's coefficients.",
+    ),
+    Entry(
+        "transplant",
+        "procrustes",
+        "tokenspace.transplant.procrustes:Procrustes",
+        "Psychometrika 1966 (Schönemann)",
+        "Rotate a donor's rows into the source's space, as fits the shared tokens best.",
+    ),
+    Entry(
+        "transplant",
+        "random",
+        "tokenspace.transplant.random:Random",
+        "arXiv:2407.05841",
+        "Draw unseen rows from N(0, std²), as a model's rows are before any training.",
+    ),
+    Entry(
+        "transplant",
+        "retok",
+        "tokenspace.transplant.retok:ReTok",
+        "arXiv:2410.04335",
+        "Give every unseen token the mean of the rows of its pieces in the source's tokens.",
+    ),
+    Entry(
+        "transplant",
+        "ridge",
+        "tokenspace.transplant.ridge:Ridge",
+        "Technometrics 1970 (Hoerl, Kennard)",
+        "Map unseen rows from a donor to the source by a ridge regression on the shared tokens.",
+    ),
+    Entry(
+        "transplant",
+        "tokenadapt",
+        "tokenspace.transplant.tokenadapt:TokenAdapt",
+        "arXiv:2505.09738",
+        "Mix the rows of a token's pieces and of its nearest tokens, by likeness and length.",
+    ),
+    Entry(
+        "transplant",
+        "transtok",
+        "tokenspace.transplant.transtok:TransTok",
+        "arXiv:2408.04303",
+        "Give a token of another language the rows of its translations, from a parallel text.",
+    ),
+    Entry(
+        "transplant",
+        "univariate",
+        "tokenspace.transplant.univariate:Univariate",
+        "arXiv:2407.05841",
+        "Draw unseen rows with the old rows' mean and deviation in each column.",
+    ),
+    Entry(
+        "transplant",
+        "wechsel",
+        "tokenspace.transplant.wechsel:WECHSEL",
+        "arXiv:2112.06598",
+        "Give a new token the rows of those that mean the same, through aligned word vectors.",
+    ),
+    Entry(
+        "transplant",
+        "zett",
+        "tokenspace.transplant.zett:ZeTT",
+        "arXiv:2405.07883",
+        "Train a network that predicts the rows of any vocabulary, and use it on the target's.",
+    ),
+    Entry(
+        "tokenize",
+        "supertokens",
+        "tokenspace.tokenize.supertokens:Supertokens",
+        "arXiv:2505.09738",
+        "Learn tokens that may span several words, by merging inside chunks of random length.",
     ),
     Entry(
         "words",
@@ -118,6 +228,13 @@ CATALOG = (
         "tokenspace.retrieve.muvera:MUVERA",
         "arXiv:2405.19504",
         "Find candidates through one fixed-size vector a document, then score them exactly.",
+    ),
+    Entry(
+        "lm",
+        "gpt",
+        "tokenspace.lm.gpt:GPT",
+        "OpenAI 2019 (Radford et al.)",
+        "Train a small decoder on text: the plain model that others are measured by.",
     ),
 )
 

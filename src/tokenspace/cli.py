@@ -34,6 +34,10 @@ VERBS = {
     "info": ("space.commands", "Show what a space holds and how it was made."),
     "add": ("space.commands", "Add text to a space without building it again."),
     "remove": ("space.commands", "Remove sources from a space."),
+    "expand": ("transplant.commands", "Add tokens to a model; old ones keep id and row."),
+    "prune": ("transplant.commands", "Drop the tokens of a model that a text does not use."),
+    "hypernet": ("transplant.commands", "Train a network that gives a model rows for any tokens."),
+    "compare-tokenizers": ("tokenizer_commands", "Show what two tokenizers share and cost."),
     "list": ("verbs", "List every method with its recorded verdict."),
     "show": ("verbs", "Explain one method: idea, knobs, inputs, claim."),
     "run": ("verbs", "Run again exactly what a report.json recorded."),
@@ -52,7 +56,7 @@ class Root(click.Group):
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         if name in VERBS:
             module = import_module(f".{VERBS[name][0]}", __package__)
-            found: click.Command = getattr(module, f"{name}_command")
+            found: click.Command = getattr(module, f"{name.replace('-', '_')}_command")
             return found
         if name in {item.name for item in catalog.FAMILIES}:
             return FamilyGroup(name, help=catalog.family(name).summary)
@@ -132,7 +136,7 @@ def _input_option(item: Evidence) -> click.Option:
     return click.Option(
         ["--" + item.name.replace("_", "-")],
         required=item.required,
-        multiple=item.kind == "Corpus",
+        multiple=item.kind in ("Corpus", "Pairs"),
         metavar="PATH",
         help=f"{item.kind} to load" + ("" if item.required else " (optional)"),
     )
@@ -143,9 +147,15 @@ def method_command(entry: catalog.Entry) -> click.Command:
     import inspect
 
     from .recipe import evidence, knobs
+    from .runner import directory_module
 
     recipe = entry.load()
     inputs, fields = evidence(recipe), knobs(recipe)
+    module = directory_module(entry)
+    more = module.options() if module else []
+    if module or {"TextEncoder", "Checkpoint"} & {item.kind for item in inputs}:
+        flag = ["--trust-remote-code"]
+        more.append(click.Option(flag, is_flag=True, help="run code out of a model directory"))
     page = inspect.getdoc(sys.modules[recipe.__module__]) or ""
     body = page.partition("\n")[2].strip()
 
@@ -154,7 +164,9 @@ def method_command(entry: catalog.Entry) -> click.Command:
 
         chosen = {f.name: options[f.name] for f in fields if options[f.name] is not None}
         given = {i.name: options[i.name] for i in inputs if options[i.name] not in (None, ())}
-        report = run_method(entry, {**_read_config(config, recipe), **chosen}, given, out, force)
+        others = {str(option.name): options[str(option.name)] for option in more}
+        values = {**_read_config(config, recipe), **chosen}
+        report = run_method(entry, values, given, out, force, **others)
         if as_json:
             click.echo(report.to_json())
         else:
@@ -168,6 +180,7 @@ def method_command(entry: catalog.Entry) -> click.Command:
         params=[
             *(_input_option(item) for item in inputs),
             *(_knob_option(knob, entry.name) for knob in fields),
+            *more,
             click.Option(["--config"], metavar="FILE", help="knobs from a TOML file"),
             click.Option(["--out"], required=True, metavar="PATH", help="where the result goes"),
             click.Option(["--force"], is_flag=True, help="replace what is at --out"),

@@ -29,6 +29,7 @@ import numpy as np
 from .arrays import Floats2d, Ragged
 from .errors import FormatError, InputError
 from .io import replacing, sha256
+from .pairs import Pairs
 from .rng import stream
 
 __all__ = [
@@ -37,9 +38,12 @@ __all__ = [
     "Source",
     "analogies",
     "available",
+    "books",
     "cache_folder",
+    "dictionary",
     "files",
     "find",
+    "lines",
     "manual",
     "novels",
     "retrieval",
@@ -235,6 +239,25 @@ def novels(limit: int | None = None) -> list[str]:
                 if limit is not None and len(sentences) >= limit:
                     return sentences
     return sentences
+
+
+def books(part: int) -> list[str]:
+    """Return the novels of one of the five files, each on one line and otherwise as printed."""
+    texts = _BOOK.split(_text(files("novels")[part]))
+    return [" ".join(book.split()) for book in texts if book.strip()]
+
+
+def lines(name: str) -> list[str]:
+    """Return the lines of a set of one plain text file, or of the file of that path."""
+    return _lines(find(name))
+
+
+def dictionary(language: str) -> Pairs:
+    """Return pairs of words, English and of a language such as ``"german"`` (60,708 pairs).
+
+    Entries of the English Wiktionary, as the WECHSEL project publishes them; some are phrases.
+    """
+    return Pairs.load(find(f"multilingual/dicts/en_{language}.tsv.gz"))
 
 
 def word_pairs(name: str) -> list[tuple[str, str, float]]:

@@ -6,6 +6,8 @@ import hashlib
 import json
 import logging
 import math
+import mmap
+import sys
 import tempfile
 import zipfile
 from collections.abc import Collection, Iterator, Mapping
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "TensorEntry",
+    "drop_pages",
     "load_matrix",
     "load_ragged",
     "load_table",
@@ -72,6 +75,12 @@ def replacing(target: str | Path) -> Iterator[Path]:
         partial.replace(target)
 
 
+def drop_pages(mapping: mmap.mmap) -> None:
+    """Give the memory of a read-only mapping back; what is needed again is mapped again."""
+    if sys.platform == "linux":
+        mapping.madvise(mmap.MADV_DONTNEED)
+
+
 def sha256(path: str | Path) -> str:
     """Return the hexadecimal SHA-256 of a file's bytes."""
     with open(path, "rb") as file:
@@ -85,6 +94,7 @@ class TensorEntry:
     dtype: str
     shape: tuple[int, ...]
     begin: int
+    nbytes: int
 
 
 def tensor_entries(path: str | Path) -> dict[str, TensorEntry]:
@@ -110,7 +120,8 @@ def tensor_entries(path: str | Path) -> dict[str, TensorEntry]:
             fits = entry["dtype"] not in _DTYPES or end - begin == count * width
             if begin < 0 or not fits or 8 + length + end > size:
                 raise ValueError(f"tensor {name!r}")
-            entries[name] = TensorEntry(entry["dtype"], tuple(entry["shape"]), 8 + length + begin)
+            shape = tuple(entry["shape"])
+            entries[name] = TensorEntry(entry["dtype"], shape, 8 + length + begin, end - begin)
     except (ValueError, KeyError, TypeError, AttributeError, UnicodeDecodeError) as fault:
         raise FormatError(
             f"{path}: not a whole safetensors file ({fault})",
@@ -200,7 +211,8 @@ def load_table(path: str | Path) -> EmbeddingTable:
     (``DIR#output`` for the output matrix, ``DIR#NAME`` for a tensor by its full name), and what
     :func:`tokenspace.table_files.read` reads. Raises :class:`InputError` or :class:`FormatError`.
     """
-    from . import model_files, table_files
+    from . import table_files
+    from .checkpoint import model
     from .table import EmbeddingTable
     from .vocab import Vocabulary
 
@@ -214,17 +226,23 @@ def load_table(path: str | Path) -> EmbeddingTable:
         place = part_of_space(place, "table")
         if (place / "table.json").is_file() or (place / "table.safetensors").is_file():
             return _load_own(place)
-        return model_files.load(place, part or "input")
+        return model.load(place, part or "input")
     if part:
         raise InputError(f"{path}: only a model directory has parts", hint=f"give {place}")
     if place.suffix == ".safetensors":
         raise FormatError(f"{place}: tensors without words", hint="give the directory it lies in")
     found = table_files.read(place)
-    notes = {"source": place.name}
-    return EmbeddingTable(Vocabulary.words(found.words), found.vectors, found.counts, notes)
+    return EmbeddingTable(
+        Vocabulary.words(found.words),
+        found.vectors,
+        found.counts,
+        notes={"source": place.name},
+        subwords=found.subwords,
+    )
 
 
 def _load_own(folder: Path) -> EmbeddingTable:
+    from .subwords import Subwords
     from .table import EmbeddingTable
     from .vocab import Vocabulary
 
@@ -247,13 +265,19 @@ def _load_own(folder: Path) -> EmbeddingTable:
     tensors = read_tensors(data)
     if "vectors" not in tensors or tensors["vectors"].dtype != np.float32:
         raise FormatError(f"{data}: no float32 tensor 'vectors'", hint="save the table again")
-    counts = tensors.get("counts")
+    counts, subwords = tensors.get("counts"), None
+    if "subwords" in tensors:
+        rows, lengths = tensors["subwords"], tensors.get("lengths", np.zeros(0))
+        if rows.dtype != np.float32 or rows.ndim != 2 or lengths.shape != (2,):
+            raise FormatError(f"{data}: no whole n-grams", hint="save the table again")
+        subwords = Subwords(np.asarray(rows, np.float32), int(lengths[0]), int(lengths[1]))
     return EmbeddingTable(
         Vocabulary.load(folder),
         np.asarray(tensors["vectors"], np.float32),
         None if counts is None else np.asarray(counts, np.int64),
         notes,
         finite=True,
+        subwords=subwords,
     )
 
 
@@ -262,7 +286,7 @@ def save_table(table: EmbeddingTable, path: str | Path) -> None:
 
     No suffix: our own directory (memory-mapped when loaded). ``.vec`` or ``.txt``, maybe with
     ``.gz``: word2vec text. ``.bin``: word2vec binary. The last two keep neither tokenizer nor
-    counts, and rows without a token are left out.
+    counts nor n-grams, and rows without a token are left out.
     """
     from . import table_files
 
@@ -294,6 +318,9 @@ def _write_own(table: EmbeddingTable, folder: Path) -> None:
     tensors: dict[str, npt.NDArray[np.generic]] = {"vectors": table.vectors}
     if table.counts is not None:
         tensors["counts"] = table.counts
+    if table.subwords is not None:
+        tensors["subwords"] = table.subwords.rows
+        tensors["lengths"] = np.array([table.subwords.minn, table.subwords.maxn])
     save_tensors(folder / "table.safetensors", tensors)
     table.vocab.write(folder)
     about = {"format": "tokenspace-table", "version": TABLE_VERSION, "notes": dict(table.notes)}

@@ -5,46 +5,136 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
+from . import catalog
 from .arrays import Floats2d
 from .catalog import Entry
-from .errors import ConfigError, InputError
+from .errors import ConfigError, FormatError, InputError
 from .io import load_matrix, replacing, sha256
 from .recipe import apply, evidence, make
 from .report import Report
 
-__all__ = ["hashes", "load_input", "run_method"]
+if TYPE_CHECKING:
+    import click
+
+__all__ = ["DirectoryModule", "hashes", "load_input", "located", "run_method"]
 
 Given = str | Sequence[str]
 
+_WHOLE = 1 << 26  # bytes of a tensor file that are hashed; of a longer one its header and size
 
-def load_input(kind: Any, given: Given) -> Any:
+
+class DirectoryModule(Protocol):
+    """A module that applies a family's methods to a whole model directory."""
+
+    def options(self) -> list[click.Option]:
+        """Return the options that every method of the family gets for it."""
+
+    def applies(self, given: Mapping[str, Given]) -> bool:
+        """Tell whether the inputs ask for a model directory instead of a table."""
+
+    def run(
+        self,
+        entry: Entry,
+        values: Mapping[str, Any],
+        given: Mapping[str, Given],
+        out: str,
+        force: bool,
+        **options: Any,
+    ) -> Report:
+        """Run the method and write the directory, its report and its page."""
+
+
+def directory_module(entry: Entry) -> DirectoryModule | None:
+    """Return the module that applies the methods of an entry's family to model directories."""
+    name = catalog.family(entry.family).directory
+    return cast("DirectoryModule", import_module(name)) if name else None
+
+
+def located(kind: Any, name: str) -> str:
+    """Return the local path of an input: a path, an installed package's model, or a Hub id's.
+
+    ``PATH#PART`` stays as it is. Raises :class:`InputError` where nothing is found.
+    """
+    place = name if Path(name).exists() else name.partition("#")[0]
+    if Path(place).exists():
+        return name
+    known = getattr(kind, "__name__", "")
+    if known in ("EmbeddingTable", "Checkpoint", "TextEncoder", "Vocabulary"):
+        from .checkpoint.folder import locate, packaged
+        from .tokenizer_files import download
+
+        if known == "Vocabulary":
+            return str(packaged(place) or download(place))
+        return str(locate(place)) + name[len(place) :]
+    raise InputError(f"{name}: no such file or directory", hint="check the path")
+
+
+def load_input(kind: Any, given: Given, *, trust_remote_code: bool = False) -> Any:
     """Load one input of a method by its type; a corpus may be several paths."""
     paths = [given] if isinstance(given, str) else list(given)
-    for path in paths:
-        if not Path(path).exists():
-            raise InputError(f"{path}: no such file or directory", hint="check the path")
     if kind == Floats2d:
         return load_matrix(paths[0])
+    if kind.__name__ == "TextEncoder":
+        from .encode.static import StaticEncoder
+
+        try:
+            return StaticEncoder.load(paths[0])
+        except FormatError:
+            from .nn.encoder import load_encoder
+
+            return load_encoder(paths[0], trust_remote_code=trust_remote_code)
     return kind.load(*paths)
 
 
 def run_method(
-    entry: Entry, values: Mapping[str, Any], given: Mapping[str, Given], out: str, force: bool
+    entry: Entry,
+    values: Mapping[str, Any],
+    given: Mapping[str, Given],
+    out: str,
+    force: bool,
+    **options: Any,
 ) -> Report:
     """Run ``entry`` with the knobs ``values`` on the inputs ``given`` and save to ``out``.
 
     The report is written beside a file (``OUT.report.json``) or into a directory
-    (``OUT/report.json``). Raises :class:`ConfigError` where ``out`` exists and ``force`` is off.
+    (``OUT/report.json``). ``options`` are ``trust_remote_code`` and those of the family's
+    :class:`DirectoryModule`, which takes over where a model directory is asked for.
+    Raises :class:`ConfigError` where ``out`` exists and ``force`` is off.
     """
     target = Path(out)
     if target.exists() and not force:
         raise ConfigError(f"{out} exists", hint="choose another --out, or add --force")
     recipe = make(entry.name, **{k: v for k, v in values.items() if k != "method"})
     kinds = {item.name: item.type for item in evidence(type(recipe))}
-    bag = {name: load_input(kinds[name], paths) for name, paths in given.items()}
+    for name in given:
+        if name not in kinds:
+            raise ConfigError(
+                f"{recipe.name} takes no {name}", hint=f"its inputs: {', '.join(kinds)}"
+            )
+    given = {
+        name: [
+            located(kinds[name], path) for path in ([paths] if isinstance(paths, str) else paths)
+        ]
+        for name, paths in given.items()
+    }
+    module = directory_module(entry)
+    if module is not None and module.applies(given):
+        return module.run(entry, recipe.to_dict(), given, out, force, **options)
+    trust = bool(options.pop("trust_remote_code", False))
+    for name, value in options.items():
+        if value not in (None, False, ()):
+            raise ConfigError(
+                f"--{name.replace('_', '-')} is about model directories",
+                hint="leave it out, or give a model directory",
+            )
+    bag = {
+        name: load_input(kinds[name], paths, trust_remote_code=trust)
+        for name, paths in given.items()
+    }
     begin = time.perf_counter()
     result = apply(recipe, bag)
     report = Report(
@@ -65,14 +155,25 @@ def run_method(
 
 
 def hashes(given: Given) -> dict[str, str]:
-    """Return the SHA-256 of every path; of a directory, of its files' names and hashes."""
+    """Return the SHA-256 of every path; of a directory, of its files' names and hashes.
+
+    Of a directory's tensor files of more than 64 MiB only the first 64 MiB and the size count.
+    """
     found = {}
     for path in [given] if isinstance(given, str) else given:
-        place = Path(path)
+        place = Path(path) if Path(path).exists() else Path(path.partition("#")[0])
         if place.is_file():
             found[path] = sha256(place)
             continue
         files = sorted(file for file in place.rglob("*") if file.is_file())
-        listing = "".join(f"{file.relative_to(place)} {sha256(file)}\n" for file in files)
+        listing = "".join(f"{file.relative_to(place)} {_digest(file)}\n" for file in files)
         found[path] = hashlib.sha256(listing.encode()).hexdigest()
     return found
+
+
+def _digest(file: Path) -> str:
+    size = file.stat().st_size
+    if size <= _WHOLE:
+        return sha256(file)
+    with file.open("rb") as stream:
+        return f"{hashlib.sha256(stream.read(_WHOLE)).hexdigest()} {size}"

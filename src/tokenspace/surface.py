@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from .errors import ConfigError, InputError
+from .errors import ConfigError, FormatError, InputError
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -27,6 +27,7 @@ __all__ = [
     "Form",
     "by_id",
     "describe",
+    "form_of",
     "splits_anywhere",
     "surfaces",
 ]
@@ -45,6 +46,7 @@ KNOWN = {
     "mask": ("<mask>", "[MASK]"),
 }
 SPACE = "\u2581"
+SPREAD = 1 << 21  # ids below it may have any gaps between them
 
 
 def _alphabet() -> list[str]:
@@ -76,6 +78,33 @@ class Form:
     added: tuple[int, ...] = ()
     specials: Mapping[int, str] = field(default_factory=dict)
     roles: Mapping[str, int] = field(default_factory=dict)
+
+
+def form_of(saved: Mapping[str, Any], count: int) -> Form:
+    """Return the form that was saved as plain data with ``count`` tokens.
+
+    Raises ValueError, TypeError, KeyError or AttributeError where it is not one.
+    """
+    form = Form(
+        **{
+            **saved,
+            "added": tuple(saved["added"]),
+            "specials": {int(index): role for index, role in saved["specials"].items()},
+            "roles": dict(saved["roles"]),
+        }
+    )
+    words = (form.kind, form.space, form.prefix, form.suffix, *form.specials.values(), *form.roles)
+    flags, ids = (
+        (form.bytelevel, form.fallback),
+        (*form.added, *form.specials, *form.roles.values()),
+    )
+    if not all(isinstance(word, str) for word in words):
+        raise TypeError("a mark or a role is not a string")
+    if not all(isinstance(flag, bool) for flag in flags):
+        raise TypeError("bytelevel or fallback is not true or false")
+    if not all(isinstance(index, int) and 0 <= index < count for index in ids):
+        raise ValueError(f"an id is outside 0 ... {count - 1}")
+    return form
 
 
 def surfaces(tokens: Sequence[str], form: Form) -> Iterator[bytes]:
@@ -215,10 +244,21 @@ def _space_mark(parts: Iterable[Mapping[str, Any]]) -> str:
 
 
 def by_id(tokenizer: Tokenizer) -> dict[int, str]:
-    """Return every id with its token, also those whose string occurs twice."""
-    known = {index: token for token, index in tokenizer.get_vocab(with_added_tokens=True).items()}
-    for index in set(range(max(known, default=-1))) - known.keys():
-        token = tokenizer.id_to_token(index)
-        if token is not None:
-            known[index] = token
+    """Return every id with its token, also those whose string occurs twice.
+
+    Raises :class:`FormatError` where ids are so far apart that the gaps would fill the memory.
+    """
+    ids = tokenizer.get_vocab(with_added_tokens=True)
+    known = dict(zip(ids.values(), ids, strict=True))
+    last = max(known, default=-1)
+    if last >= max(SPREAD, 4 * len(known)):
+        raise FormatError(
+            f"token {known[last]!r} has the id {last}, and there are {len(known)} tokens",
+            hint="the tokenizer is damaged: download or save it again",
+        )
+    if len(known) <= last:  # gaps, or ids whose string belongs to another id as well
+        for index in set(range(last)) - known.keys():
+            token = tokenizer.id_to_token(index)
+            if token is not None:
+                known[index] = token
     return known

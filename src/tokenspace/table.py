@@ -12,6 +12,7 @@ import numpy as np
 
 from .arrays import Floats1d, Floats2d, Ids, Ids2d, check_finite
 from .errors import InputError
+from .subwords import Subwords
 from .vocab import Vocabulary
 
 __all__ = ["EmbeddingTable"]
@@ -24,7 +25,8 @@ class EmbeddingTable:
     ``vectors`` is (V, D) float32 in C order and may be memory-mapped; ``counts`` is (V,) int64,
     how often each token occurred in the text that the vectors were learned from, or None;
     ``notes`` says where the table comes from. ``finite=True`` promises that no value is NaN or
-    infinite, which spares reading a memory-mapped matrix to check it.
+    infinite, which spares reading a memory-mapped matrix to check it. ``subwords``, the n-grams
+    of a fastText model, give vectors to words without a row.
 
     Raises :class:`InputError` when shapes disagree, or when a row is not finite.
     """
@@ -34,6 +36,7 @@ class EmbeddingTable:
     counts: Ids | None = None
     notes: Mapping[str, Any] = field(default_factory=dict)
     finite: InitVar[bool] = False
+    subwords: Subwords | None = None
 
     def __post_init__(self, finite: bool) -> None:
         shape = self.vectors.shape
@@ -133,8 +136,8 @@ class EmbeddingTable:
     def replace(self, *, vectors: Floats2d, vocab: Vocabulary | None = None) -> Self:
         """Return a table with other vectors, and another vocabulary if one is given."""
         if vocab is None:
-            return replace(self, vectors=vectors)
-        return replace(self, vectors=vectors, vocab=vocab, counts=None)
+            return replace(self, vectors=vectors, subwords=None)
+        return replace(self, vectors=vectors, vocab=vocab, counts=None, subwords=None)
 
     @classmethod
     def load(cls, path: str | Path) -> EmbeddingTable:

@@ -25,7 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .errors import FormatError, InputError
-from .jit import kernel
+from .subwords import Subwords
 
 __all__ = ["WordVectors", "read", "write_binary", "write_text"]
 
@@ -46,11 +46,12 @@ _REFUSED = (
 
 
 class WordVectors(NamedTuple):
-    """Words, their vectors (V, D) float32, and counts (V,) int64 where the file has them."""
+    """Words, their vectors (V, D) float32, and where the file has them counts and n-grams."""
 
     words: list[str]
     vectors: npt.NDArray[np.float32]
     counts: npt.NDArray[np.int64] | None = None
+    subwords: Subwords | None = None
 
 
 def read(path: Path) -> WordVectors:
@@ -112,7 +113,8 @@ def _once(found: WordVectors, path: Path) -> WordVectors:
     keep = np.sort(np.fromiter(first.values(), np.int64, len(first)))
     log.warning("%s: %d repeated words, first kept", path, len(found.words) - len(keep))
     counts = None if found.counts is None else found.counts[keep]
-    return WordVectors([found.words[i] for i in keep], found.vectors[keep], counts)
+    words = [found.words[i] for i in keep]
+    return WordVectors(words, found.vectors[keep], counts, found.subwords)
 
 
 # Text
@@ -348,61 +350,17 @@ def _read_fasttext(path: Path) -> WordVectors:
             )
         matrix = np.frombuffer(data, "<f4", rows * columns, place).reshape(rows, columns)
         texts = [word.encode("utf-8", "surrogateescape") for word in words]
-        offsets = np.concatenate([[0], np.cumsum([len(text) + 2 for text in texts])])
-        flat = np.frombuffer(b"".join(b"<" + text + b">" for text in texts), np.uint8)
-        vectors = np.zeros((nwords, width), np.float32)
-        if nwords:
-            whole = np.array([text == b"</s>" for text in texts])
-            compose(matrix, flat, offsets.astype(np.int64), whole, bucket, minn, maxn, vectors)
-        del matrix  # the view must go before the file is closed
+        vectors = matrix[:nwords].copy()
+        subwords = Subwords(matrix[nwords : nwords + grams], minn, maxn) if grams else None
+        if subwords:
+            vectors /= 1 + subwords.add_to(vectors, texts)[:, None]
+            if isinstance(data, mmap.mmap):  # that view must go before the file is closed
+                place += 4 * nwords * width
+                rows = np.memmap(path, "<f4", "r", place, (grams, width))
+                subwords = Subwords(rows, minn, maxn)
+        del matrix
     try:
         words = [text.decode() for text in texts]
     except UnicodeDecodeError as fault:
         raise FormatError(f"{path}: a word is not UTF-8 ({fault})", hint="train again") from fault
-    return WordVectors(words, vectors, np.asarray(counts, np.int64))
-
-
-@kernel(error_model="numpy")
-def compose(
-    matrix: npt.NDArray[np.float32],
-    flat: npt.NDArray[np.uint8],
-    offsets: npt.NDArray[np.int64],
-    whole: npt.NDArray[np.bool_],
-    bucket: int,
-    minn: int,
-    maxn: int,
-    vectors: npt.NDArray[np.float32],
-) -> None:
-    """Average a word's row with the rows of its character n-grams (Bojanowski et al. 2017, 3.2).
-
-    ``flat`` holds ``<word>`` after ``<word>``; n-grams count Unicode characters and are hashed by
-    FNV-1a over signed bytes; words marked ``whole`` have none.
-    """
-    words = len(offsets) - 1
-    for w in range(words):
-        begin, stop = offsets[w], offsets[w + 1]
-        for d in range(vectors.shape[1]):
-            vectors[w, d] = matrix[w, d]
-        used = 1
-        for i in range(begin, stop if maxn > 0 and not whole[w] else begin):
-            if flat[i] & 0xC0 == 0x80:
-                continue
-            h = np.uint32(2166136261)
-            n, j = 1, i
-            while j < stop and n <= maxn:
-                while True:
-                    byte = np.uint32(flat[j])
-                    if byte >= 128:
-                        byte = np.uint32(byte | np.uint32(0xFFFFFF00))
-                    h = np.uint32(np.uint32(h ^ byte) * np.uint32(16777619))
-                    j += 1
-                    if j >= stop or flat[j] & 0xC0 != 0x80:
-                        break
-                if n >= minn and not (n == 1 and (i == begin or j == stop)):
-                    row = words + np.int64(h) % bucket
-                    for d in range(vectors.shape[1]):
-                        vectors[w, d] += matrix[row, d]
-                    used += 1
-                n += 1
-        for d in range(vectors.shape[1]):
-            vectors[w, d] /= used
+    return WordVectors(words, vectors, np.asarray(counts, np.int64), subwords)

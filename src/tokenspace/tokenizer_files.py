@@ -13,12 +13,13 @@ import json
 import logging
 import re
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .errors import FormatError, InputError
+from .errors import FormatError, InputError, TokenspaceError
 from .surface import CHARACTERS, KNOWN, ROLES, TO_CHARACTERS
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Source",
     "download",
+    "faults_of_the_text",
     "find",
     "parse",
     "read_json",
@@ -125,13 +127,45 @@ def parse(text: str, path: Path) -> Tokenizer:
     """Read ``tokenizer.json``; truncation and padding are switched off."""
     from tokenizers import Tokenizer
 
+    with _faults_of_the_file(f"{path}: not a whole tokenizer.json", "download or save it again"):
+        return without_limits(Tokenizer.from_str(text))
+
+
+@contextmanager
+def _faults_of_the_file(says: str, hint: str) -> Iterator[None]:
+    """Turn any error of the tokenizers library into one about a file."""
     try:
-        tokenizer = Tokenizer.from_str(text)
-    except Exception as fault:  # the binding raises nothing narrower
-        raise FormatError(
-            f"{path}: not a whole tokenizer.json ({fault})", hint="download or save it again"
+        yield
+    except TokenspaceError:
+        raise
+    except BaseException as fault:  # the binding raises nothing narrower, panics not even this
+        if not _of_the_binding(fault):
+            raise
+        raise FormatError(f"{says} ({_first_line(fault)})", hint=hint) from fault
+
+
+@contextmanager
+def faults_of_the_text() -> Iterator[None]:
+    """Turn any error of the tokenizers library into one about the text that is encoded."""
+    try:
+        yield
+    except BaseException as fault:
+        if not _of_the_binding(fault):
+            raise
+        raise InputError(
+            f"the tokenizer cannot encode a text ({_first_line(fault)})",
+            hint="a text must be a str without lone surrogates, and the tokenizer must have its"
+            " unknown token",
         ) from fault
-    return without_limits(tokenizer)
+
+
+def _of_the_binding(fault: BaseException) -> bool:
+    """Tell whether a library's fault is meant: an Exception, or a panic of its Rust code."""
+    return isinstance(fault, Exception) or type(fault).__name__ == "PanicException"
+
+
+def _first_line(fault: BaseException) -> str:
+    return str(fault).partition("\n")[0]
 
 
 def read_text(path: Path) -> str:
@@ -162,7 +196,7 @@ def read_json(text: str, path: Path) -> dict[str, Any]:
     """Read a JSON object; ``path`` is for the message."""
     try:
         content = json.loads(text)
-    except json.JSONDecodeError as fault:
+    except (ValueError, RecursionError) as fault:  # ValueError: also numbers of 4,300 digits
         raise FormatError(f"{path}: not whole JSON ({fault})", hint="get it again") from fault
     if not isinstance(content, dict):
         raise FormatError(f"{path}: not a JSON object", hint="give the tokenizer's own file")
@@ -180,11 +214,36 @@ def _settings(folder: Path) -> dict[str, Any]:
     settings: dict[str, Any] = {}
     for name in ("special_tokens_map.json", "tokenizer_config.json"):
         if (folder / name).is_file():
-            settings |= read_json(read_text(folder / name), folder / name)
+            found = read_json(read_text(folder / name), folder / name)
+            _check_settings(found, folder / name)
+            settings |= found
     return settings
 
 
-def _content(token: Any) -> str | None:
+def _check_settings(settings: Mapping[str, Any], path: Path) -> None:
+    """Refuse settings whose tokens are not strings, or objects with a string as their content."""
+    added = settings.get("added_tokens_decoder") or {}
+    extra = settings.get("additional_special_tokens") or []
+    faults = {
+        "added_tokens_decoder": not isinstance(added, dict)
+        or not all(key.isascii() and key.isdigit() for key in added)
+        or not all(isinstance(_content(token), str) for token in added.values()),
+        "additional_special_tokens": not isinstance(extra, list)
+        or not all(isinstance(_content(token), str) for token in extra),
+        **{
+            f"{role}_token": not isinstance(_content(settings.get(f"{role}_token")), str | None)
+            for role in ROLES
+        },
+    }
+    for key, wrong in faults.items():
+        if wrong:
+            raise FormatError(
+                f"{path}: {key} does not hold tokens",
+                hint="a token is a string, or an object with its content; get the file again",
+            )
+
+
+def _content(token: Any) -> Any:
     return token.get("content") if isinstance(token, dict) else token
 
 

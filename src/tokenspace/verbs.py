@@ -21,11 +21,12 @@ import click
 
 from . import catalog
 from .cli import echo_json, json_option
-from .errors import ClaimFailed, ConfigError, InputError, TokenspaceError
+from .errors import ClaimFailed, ConfigError, InputError, MissingEvidence, TokenspaceError
 
 if TYPE_CHECKING:
     from .catalog import Entry
-    from .report import Reproduction
+    from .recipe import Recipe
+    from .report import Report, Reproduction
 
 __all__ = ["describe", "listing"]
 
@@ -201,6 +202,7 @@ def run_command(report: str, out: str, force: bool, as_json: bool) -> None:
         saved = json.loads(Path(report).read_text(encoding="utf-8"))
         recipe, inputs = dict(saved["recipe"]), saved["inputs"]
         entry = catalog.find(recipe.pop("method"))
+        options = dict(recipe.pop("options", {}))
         given = {name: list(paths) for name, paths in inputs.items()}
     except (ValueError, KeyError, TypeError, AttributeError) as fault:
         if isinstance(fault, TokenspaceError):
@@ -218,7 +220,7 @@ def run_command(report: str, out: str, force: bool, as_json: bool) -> None:
                     f"{path}: not the {name} that was recorded (its SHA-256 differs)",
                     hint="restore the file, or add --force to run with what is there",
                 )
-    done = run_method(entry, recipe, given, out, force)
+    done = run_method(entry, recipe, given, out, force, **options)
     if as_json:
         return click.echo(done.to_json())
     return click.echo(f"{out}: {done.title} in {done.seconds:.1f} s")
@@ -236,17 +238,25 @@ def run_command(report: str, out: str, force: bool, as_json: bool) -> None:
     metavar="NAME[:KNOB=VALUE,...]",
     help="a method with its knobs; may be repeated (default: every method of the family)",
 )
+@click.option("--on", metavar="SETTING", help="one of the family's settings (default: the first)")
 @click.option("--seed", default=0, show_default=True, help="seed of the common data")
-@click.option("--tiny", is_flag=True, help="small synthetic data, milliseconds a method")
+@click.option("--tiny", is_flag=True, help="small synthetic data and quick knobs")
 @click.option("--out", metavar="FILE", help="also write the report to FILE")
+@click.option("--html", metavar="FILE", help="also write a page with a plot of every figure")
 @json_option
 def compare_command(
-    *, family: str, methods: tuple[str, ...], seed: int, tiny: bool, out: str | None, as_json: bool
+    *,
+    family: str,
+    methods: tuple[str, ...],
+    on: str | None,
+    seed: int,
+    tiny: bool,
+    out: str | None,
+    html: str | None,
+    as_json: bool,
 ) -> None:
     """Run every method of a FAMILY on the same data, and judge the results alike."""
-    from .progress import track
-    from .recipe import apply, make, parse
-    from .report import Report
+    from .recipe import make, parse
 
     members = catalog.members(family)
     recipes = [parse(text) for text in methods] or [make(entry.name) for entry in members]
@@ -256,30 +266,86 @@ def compare_command(
                 f"{recipe.name} is not a method of {family}",
                 hint=f"methods: {', '.join(entry.name for entry in members)}",
             )
+    report = _compare(family, recipes, seed=seed, tiny=tiny, on=on)
+    if out is not None:
+        _write(Path(out), report.to_json() + "\n")
+    if html is not None:
+        _write(Path(html), _comparison_page(report))
+    if as_json:
+        return click.echo(report.to_json())
+    columns = list(dict.fromkeys(key for row in report.rows for key in row))
+    cells = [[row.get(c, "") for c in columns] for row in report.rows]
+    _show_table(columns, cells, report.title)
+    for note in report.notes:
+        click.echo(note)
+    return None
+
+
+def _compare(
+    family: str, recipes: Sequence[Recipe], *, seed: int, tiny: bool, on: str | None
+) -> Report:
+    """Run the recipes on the family's common data, in the setting ``on``."""
+    from .progress import track
+    from .recipe import apply
+    from .report import Report
+
     trial = import_module(f"tokenspace.{family}.trial")
-    warm, bag = trial.bag(seed, tiny=True), trial.bag(seed, tiny=tiny)
-    rows = []
+    settings: tuple[str, ...] = getattr(trial, "SETTINGS", ())
+    if on is not None and on not in settings:
+        known = ", ".join(settings) or "none"
+        raise ConfigError(f"{family} has no setting {on!r}", hint=f"its settings: {known}")
+    where = {"on": on or settings[0]} if settings and not tiny else {}
     begin = time.perf_counter()
-    for recipe in track(recipes, f"compare {family}"):
-        tiny_knobs = {k: v for k, v in recipe.tiny.items() if k != "seed"}
-        apply(replace(recipe, **tiny_knobs), warm)  # compilation is not part of the comparison
+    warm, bag = trial.bag(seed, tiny=True), trial.bag(seed, tiny=tiny, **where)
+    rows, notes = [], []
+    for given in track(recipes, f"compare {family}"):
+        small = _small(given)
+        apply(small, warm)  # compilation is not part of the comparison
+        recipe = small if tiny else given
         wall, cpu = time.perf_counter(), time.process_time()
-        result = apply(recipe, bag)
+        try:
+            result = apply(recipe, bag)
+        except (MissingEvidence, InputError) as fault:  # the others are not to be lost
+            notes.append(f"left out: {recipe.name}: {fault}")
+            continue
         cost = {"seconds": time.perf_counter() - wall, "cpu_seconds": time.process_time() - cpu}
         size = {"bytes": result.nbytes} if hasattr(result, "nbytes") else {}
         rows.append({"method": str(recipe), **cost, **size, **trial.judge(result, bag)})
-    report = Report(
-        title=f"{family}: {len(rows)} methods on the same data",
+    setting = f" ({where['on']})" if where else ""
+    return Report(
+        title=f"{family}, {len(rows)} of its methods on the same data{setting}",
         metrics={"methods": float(len(rows)), "seed": float(seed)},
         rows=rows,
+        notes=notes,
         seconds=round(time.perf_counter() - begin, 3),
     )
-    if out is not None:
-        _write(Path(out), report.to_json() + "\n")
-    if as_json:
-        return click.echo(report.to_json())
-    columns = list(dict.fromkeys(key for row in rows for key in row))
-    return _show_table(columns, [[row.get(c, "") for c in columns] for row in rows], report.title)
+
+
+def _small(recipe: Recipe) -> Recipe:
+    """Return the recipe with the quick values of those knobs that were left at their defaults."""
+    plain = type(recipe)()
+    quick = {k: v for k, v in recipe.tiny.items() if getattr(recipe, k) == getattr(plain, k)}
+    return replace(recipe, **quick)
+
+
+def _comparison_page(report: Report) -> str:
+    """Return a page with the table and, for every figure, a bar a method."""
+    from .page import draw, figure, heading, page, table
+
+    columns = list(dict.fromkeys(key for row in report.rows for key in row))
+    cells = [[_cell(row.get(column, "")) for column in columns] for row in report.rows]
+    parts = [heading("Figures"), table(columns, cells)]
+    for column in columns[1:]:
+        bars = [(str(row["method"]), float(row[column])) for row in report.rows if column in row]
+        bars.sort(key=lambda bar: bar[1])
+
+        def paint(axes: Any, bars: Any = bars, column: str = column) -> None:
+            axes.barh([name for name, _ in bars], [value for _, value in bars])
+            axes.set_xlabel(column)
+
+        parts.append(figure(draw(paint, 0.8 + 0.3 * len(bars)), f"{column}, by method."))
+    lead = f"{report.seconds:.0f} seconds in all. " + " ".join(report.notes)
+    return page(report.title, lead, parts)
 
 
 # ----------------------------------------------------------------------------------- reproduce

@@ -28,6 +28,7 @@ import unicodedata
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -37,7 +38,16 @@ import numpy.typing as npt
 from . import table_files, tokenizer_files
 from .arrays import Ids
 from .errors import ConfigError, FormatError, InputError
-from .surface import FALLBACK, ROLES, Form, by_id, describe, splits_anywhere, surfaces
+from .surface import (
+    FALLBACK,
+    ROLES,
+    Form,
+    by_id,
+    describe,
+    form_of,
+    splits_anywhere,
+    surfaces,
+)
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -148,7 +158,12 @@ class Vocabulary:
         """
         known = by_id(tokenizer)
         count = max(known, default=-1) + 1 if rows is None else rows
-        return cls([known.get(index, "") for index in range(count)], tokenizer, roles=roles)
+        self = cls.__new__(cls)
+        self.tokens = tuple(map(known.get, range(count), repeat("")))
+        self._path = None
+        self.tokenizer = tokenizer_files.without_limits(tokenizer)
+        self._form = describe(self.tokens, self.ids, self.tokenizer, roles)
+        return self
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -175,6 +190,11 @@ class Vocabulary:
     def kind(self) -> str:
         """How tokens are written: one of the kinds in the module's table."""
         return self._form.kind
+
+    @property
+    def form(self) -> Form:
+        """How the strings of this vocabulary become bytes: its marks for spaces and word parts."""
+        return self._form
 
     @property
     def specials(self) -> Mapping[int, str]:
@@ -245,7 +265,8 @@ class Vocabulary:
         """Return the ids of ``text``. Special tokens are not added; unknown words are left out."""
         if self.tokenizer is None:
             return self.encode_batch([text])[0]
-        ids = self.tokenizer.encode(text, add_special_tokens=False).ids
+        with tokenizer_files.faults_of_the_text():
+            ids: list[int] = self.tokenizer.encode(text, add_special_tokens=False).ids
         return [index for index in ids if index < len(self)] if self.ghosts else ids
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
@@ -253,7 +274,8 @@ class Vocabulary:
         if self.tokenizer is None:
             ids = self.ids
             return [[ids[word] for word in text.split() if word in ids] for text in texts]
-        batch = self.tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
+        with tokenizer_files.faults_of_the_text():
+            batch = self.tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
         if self.ghosts:
             return [[i for i in encoding.ids if i < len(self)] for encoding in batch]
         return [encoding.ids for encoding in batch]
@@ -314,7 +336,7 @@ class Vocabulary:
         for form, index in alone.items():
             ours = self._first.get(form)
             for i in self._groups.get(form, [] if ours is None else [ours]):
-                if mates[i] < 0:
+                if mates[i] < 0 or self.kind != "wordpiece":  # rather "!" than "##!", never used
                     mates[i] = index
         for i, form in self._alone.items():
             if mates[i] < 0:
@@ -493,7 +515,10 @@ class Vocabulary:
             )
 
     def write(self, folder: Path) -> None:
-        """Write ``vocabulary.json``, and ``tokenizer.json`` if there is one, into a directory."""
+        """Write ``vocabulary.json`` into a directory, and what ``AutoTokenizer`` reads there.
+
+        The latter is ``tokenizer.json`` with ``tokenizer_config.json``, where there is a tokenizer.
+        """
         content = {
             "format": "tokenspace-vocabulary",
             "version": 1,
@@ -505,6 +530,14 @@ class Vocabulary:
         (folder / "vocabulary.json").write_text(json.dumps(content) + "\n", encoding="ascii")
         if self.tokenizer is not None:
             (folder / "tokenizer.json").write_text(self.tokenizer.to_str(), encoding="utf-8")
+            names = {f"{role}_token": self.tokens[index] for role, index in self.roles.items()}
+            config = {
+                "tokenizer_class": "PreTrainedTokenizerFast",
+                "clean_up_tokenization_spaces": False,
+                **names,
+            }
+            text = json.dumps(config, indent=2) + "\n"
+            (folder / "tokenizer_config.json").write_text(text, encoding="ascii")
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
@@ -540,18 +573,18 @@ class Vocabulary:
     @classmethod
     def _load_own(cls, path: Path) -> Self:
         content = tokenizer_files.read_json(tokenizer_files.read_text(path), path)
-        if content.get("version", 0) > 1:
+        version = content.get("version")
+        if isinstance(version, int) and version > 1:
             raise FormatError(
                 f"{path}: version {content['version']} is newer than this library reads (1)",
                 hint="pip install --upgrade tokenspace",
             )
         try:
-            form = content["form"]
-            form["specials"] = {int(index): role for index, role in form["specials"].items()}
-            form["added"] = tuple(form["added"])
             self = cls.__new__(cls)
             self.tokens = tuple(content["tokens"])
-            self._form = Form(**form)
+            if not all(isinstance(word, str) for word in (*self.tokens, content["fingerprint"])):
+                raise TypeError("a token or the fingerprint is not a string")
+            self._form = form_of(content["form"], len(self.tokens))
             self._path = path.with_name("tokenizer.json") if content["tokenizer"] else None
             self.__dict__["fingerprint"] = content["fingerprint"]
         except (KeyError, TypeError, ValueError, AttributeError) as fault:

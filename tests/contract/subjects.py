@@ -6,18 +6,22 @@ Nothing here names a method. A family's specifics are what its verb takes and gi
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterator, Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tokenizers import Tokenizer
 
 from tokenspace import catalog
 from tokenspace.arrays import Ragged
 from tokenspace.corpus import Corpus
+from tokenspace.pairs import Pairs
 from tokenspace.recipe import Recipe, apply, knobs
 from tokenspace.table import EmbeddingTable
+from tokenspace.transplant.hypernet import Hypernet
 from tokenspace.vocab import Vocabulary
 
 Arrays = dict[str, np.ndarray]
@@ -74,6 +78,12 @@ def _parts(value: Any) -> Iterator[np.ndarray | bytes]:
         yield from ((token + "\0").encode() for token in value.tokens)
     elif isinstance(value, Corpus):
         yield from ((text + "\0").encode() for text in value)
+    elif isinstance(value, Pairs):
+        yield from (f"{source}\0{target}\0".encode() for source, target in value)
+    elif isinstance(value, Hypernet):
+        yield from (value.base, *value.weights.values())
+    elif hasattr(value, "encode"):  # a text encoder: what it answers
+        yield value.encode(["one text", "another"])
     else:
         yield np.asarray(value)
 
@@ -89,6 +99,17 @@ def mapped(value: Any, folder: Path) -> Any:
         np.save(path, value)
         return np.load(path, mmap_mode="r")
     return value
+
+
+def permuted(vocab: Vocabulary, order: np.ndarray) -> Vocabulary:
+    """Return the vocabulary whose id ``i`` is the token that had id ``order[i]``."""
+    if vocab.tokenizer is None:
+        return Vocabulary([vocab.tokens[i] for i in order])
+    content = json.loads(vocab.tokenizer.to_str())
+    place = {int(former): index for index, former in enumerate(order)}
+    ids = content["model"]["vocab"]
+    content["model"]["vocab"] = {token: place[former] for token, former in ids.items()}
+    return Vocabulary.of(Tokenizer.from_str(json.dumps(content)))
 
 
 def queries(docs: Ragged) -> Ragged:
@@ -109,6 +130,17 @@ def arrays(family: str, result: Any, given: Mapping[str, Any]) -> Arrays:
     if family == "retrieve":
         ids, scores = result.search(queries(given["docs"]), 3)
         return {"ids": ids, "scores": scores}
+    if family == "tokenize":
+        ids = result.encode_batch(texts(given["corpus"]))
+        spelled = b"".join(result.surfaces)
+        return {
+            "ids": np.array([i for row in ids for i in row], np.int64),
+            "lengths": np.array([len(row) for row in ids], np.int64),
+            "forms": np.frombuffer(spelled, np.uint8).astype(np.int64),
+        }
+    if family == "lm":
+        row = result.vocab.encode_batch(texts(given["corpus"])[:1])[0][:12]
+        return {"logits": result.logits(np.array([row], np.int64))}
     if family == "encode":
         found = result.encode_tokens(texts(given["corpus"]))
         return {

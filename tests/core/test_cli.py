@@ -84,6 +84,8 @@ def test_help_of_a_method_keeps_the_lines_of_its_page(cli: Cli) -> None:
         (["compare", "compress", "--method", "nothing"], "nothing"),
         (["compare", "compress", "--method", catalog.members("words")[0].name], "compress"),
         (["compare", "compress", "--method", METHOD + ":x=1"], "x"),
+        (["compare", "compress", "--on", "mars"], "mars"),
+        (["compare", "transplant", "--on", "mars"], "english"),
     ],
 )
 def test_wrong_usage_is_one_line_and_code_2(cli: Cli, words: list[str], said: str) -> None:
@@ -268,6 +270,15 @@ def test_compare_judges_every_method_alike(cli: Cli, family: str, tmp_path: Path
     assert len({frozenset(row) for row in done["rows"]}) == 1
     assert json.loads((tmp_path / "report.json").read_text()) == done
     assert catalog.members(family)[0].name in cli("compare", family, "--tiny").out
+
+
+def test_compare_draws_every_figure(cli: Cli, tmp_path: Path) -> None:
+    ended = cli("compare", "compress", "--tiny", "--html", tmp_path / "page.html", "--json")
+    page = (tmp_path / "page.html").read_text()
+    figures = json.loads(ended.out)["rows"][0].keys() - {"method"}
+    assert page.count("<svg") == len(figures)
+    assert all(f"{figure}, by method." in page for figure in figures)
+    assert "<script" not in page
 
 
 # ------------------------------------------------------------------------------- reproduce

@@ -35,5 +35,7 @@ def test_files_that_are_here_have_the_right_checksums_and_sizes() -> None:
             assert len(data.sts(name)) == pairs
     if data.available("google-analogies"):
         assert len(data.analogies()) == 19_544
+    if data.available("multilingual/dicts/en_german.tsv.gz"):
+        assert len(data.dictionary("german")) == 60_708
     if data.available("novels"):
         assert len(data.novels(1000)) == 1000

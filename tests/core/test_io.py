@@ -52,7 +52,9 @@ def tables(draw: st.DrawFn) -> EmbeddingTable:
 
 
 @pytest.mark.parametrize("name", ["t.vec", "t.txt", "t.vec.gz", "t.bin", "t"])
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=25)
+@settings(
+    deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=25
+)
 @given(made=tables())
 def test_every_format_gives_back_words_and_bits(
     name: str, made: EmbeddingTable, tmp_path: Path
@@ -259,6 +261,33 @@ def test_fasttext_vectors_are_means_of_word_and_ngram_rows(
             used += [len(words) + fnv(gram) % bucket for gram in grams(word, minn, maxn)]
         expected = matrix[used].astype(np.float64).mean(0)
         np.testing.assert_allclose(made.vectors[index], expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_fasttext_ngrams_give_vectors_to_other_words(packed: bool, tmp_path: Path) -> None:
+    words, bucket, minn, maxn = ["</s>", "cat"], 11, 2, 4
+    matrix = np.random.default_rng(2).standard_normal((len(words) + bucket, 5)).astype(np.float32)
+    content = fasttext_bytes(words, matrix, minn, maxn, bucket)
+    path = tmp_path / ("m.bin.gz" if packed else "m.bin")
+    path.write_bytes(gzip.compress(content) if packed else content)
+    made = EmbeddingTable.load(path)
+    made.save(tmp_path / "own")
+    asked = ["dög", "x", "日", "</s>", ""]
+    expected = np.zeros((len(asked), 5))
+    for index, word in enumerate(asked):
+        rows = [len(words) + fnv(gram) % bucket for gram in grams(word, minn, maxn)]
+        if word != "</s>" and rows:
+            expected[index] = matrix[rows].astype(np.float64).mean(0)
+    for table in (made, EmbeddingTable.load(tmp_path / "own")):
+        assert table.subwords is not None
+        np.testing.assert_allclose(table.subwords.vectors(asked), expected, rtol=1e-5, atol=1e-6)
+    assert made.replace(vectors=made.vectors).subwords is None
+    tensors = {"vectors": made.vectors, "subwords": np.zeros((3, 5), np.float32)}
+    io.save_tensors(tmp_path / "own" / "table.safetensors", tensors)
+    with pytest.raises(FormatError, match="no whole n-grams"):
+        EmbeddingTable.load(tmp_path / "own")
+    path.write_bytes(fasttext_bytes(words, matrix, 0, 0, bucket))
+    assert EmbeddingTable.load(path).subwords is None
 
 
 def test_fasttext_files_that_are_not_whole(tmp_path: Path) -> None:

@@ -303,6 +303,14 @@ def test_wordpiece_punctuation_also_matches_without_the_space() -> None:
     assert back.ids[gpt.ids["a"]] == -1
 
 
+def test_punctuation_takes_the_token_that_wordpiece_really_emits() -> None:
+    bert, gpt2 = Vocabulary.of(wordpiece("##!", "!", "##s")), Vocabulary.of(byte_bpe())
+    mates = gpt2.match(bert).ids
+    assert bert.tokens[mates[gpt2.ids["!"]]] == "!"
+    assert bert.tokens[mates[gpt2.ids["s"]]] == "##s"
+    assert bert.match(bert).ids.tolist() == list(range(len(bert)))
+
+
 def test_the_loose_levels_in_their_order() -> None:
     ours = Vocabulary.words(["cat", " dog", "US", "ﬁne", "walking", "cow"])
     theirs = Vocabulary.words([" cat", "dog", "us", "fine", "walk", "wal", "cow", "Cow"])

@@ -6,9 +6,9 @@ import json
 
 import pytest
 
+from tokenspace.checkpoint.folder import inspect_folder, locate
 from tokenspace.errors import FormatError, InputError, MissingExtra
 from tokenspace.nn.encoder import load_encoder
-from tokenspace.nn.folder import inspect_folder, locate
 
 
 @pytest.fixture

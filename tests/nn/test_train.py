@@ -8,6 +8,7 @@ import math
 import os
 import subprocess
 import sys
+import time
 
 import pytest
 import torch
@@ -275,3 +276,45 @@ def test_two_processes_equal_one_with_batches_as_large_as_all_of_theirs(tmp_path
         assert count == 2
         assert curve == pytest.approx(alone, rel=1e-9)
         assert weight == [pytest.approx(module.weight[0].tolist(), abs=1e-9)]
+
+
+def test_the_moments_forget_as_fast_as_told():
+    """One step of AdamW from zero is lr * g / (|g| + eps) whatever betas are; two steps are not."""
+    ends = []
+    for betas in ((0.9, 0.999), (0.5, 0.5)):
+        module = network()
+        list(steps(module, squared, problem()[0], lr=0.1, total=3, betas=betas))
+        ends.append(module[0].weight.detach().clone())
+    assert not torch.allclose(*ends, atol=1e-4)
+
+
+def test_seconds_end_the_training_and_bring_the_rate_down():
+    def slow(module, batch):
+        time.sleep(0.02)
+        return squared(module, batch)
+
+    ticks = list(steps(network(), slow, problem()[0], lr=1.0, total=10**9, seconds=0.3))
+    assert 2 <= len(ticks) <= 15
+    assert ticks[-1].lr < 0.5 < ticks[0].lr
+    assert [t.lr for t in ticks] == sorted((t.lr for t in ticks), reverse=True)
+
+
+def test_steps_may_end_before_the_seconds_do():
+    ticks = list(steps(network(), squared, problem()[0], lr=1.0, total=4, seconds=1e6))
+    assert [t.lr for t in ticks] == pytest.approx([1.0, 0.75, 0.5, 0.25], abs=1e-3)
+
+
+def test_no_seconds_at_all_still_give_one_step():
+    assert len(list(steps(network(), squared, problem()[0], lr=0.1, total=9, seconds=0.0))) == 1
+    with pytest.raises(ConfigError, match="seconds"):
+        steps(network(), squared, problem()[0], lr=0.1, total=9, seconds=-1.0)
+
+
+def test_the_rate_falls_by_the_budget_that_is_nearer_its_end():
+    plan = {"lr": 2.0, "total": 110, "warmup": 10}
+    assert rate(61, **plan, spent=0.2) == rate(61, **plan) == pytest.approx(1.0)
+    assert rate(61, **plan, spent=0.75) == pytest.approx(0.5)
+    assert rate(5, **plan, spent=0.2) == pytest.approx(1.0)
+    assert rate(5, **plan, spent=0.9) == pytest.approx(0.2)  # a warm-up that is cut short
+    assert rate(61, **plan, spent=1.5) == 0
+    assert rate(61, **plan, spent=0.9, decay="none") == 2.0

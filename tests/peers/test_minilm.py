@@ -7,8 +7,8 @@ import socket
 import numpy as np
 import pytest
 
+from tokenspace.checkpoint.folder import locate
 from tokenspace.nn.encoder import ModelEncoder, load_encoder
-from tokenspace.nn.folder import locate
 
 pytestmark = pytest.mark.peer
 

@@ -24,6 +24,10 @@ def test_fasttext_agrees_with_gensim(tmp_path: Path) -> None:
     made = EmbeddingTable.load(path)
     for word in peer.key_to_index:
         np.testing.assert_allclose(made.row(word), peer[word], rtol=1e-5, atol=1e-7)
+    assert made.subwords is not None
+    others = ["hündin", "hundekatze", "本日"]
+    vectors = made.subwords.vectors(others)
+    np.testing.assert_allclose(vectors, [peer[word] for word in others], rtol=1e-5, atol=1e-7)
 
 
 @pytest.mark.parametrize("name", ["t.vec", "t.bin"])

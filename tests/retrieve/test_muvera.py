@@ -12,6 +12,7 @@ import pytest
 from tokenspace.arrays import Ragged
 from tokenspace.errors import ConfigError, FormatError, InputError
 from tokenspace.io import read_tensors, save_tensors
+from tokenspace.retrieve import muvera
 from tokenspace.retrieve.maxsim import MaxSim
 from tokenspace.retrieve.muvera import FDE, MUVERA, MUVERAIndex, choose_fill
 from tokenspace.retrieve.store import TokenStore
@@ -183,6 +184,17 @@ def test_candidates_are_the_best_inner_products() -> None:
     np.testing.assert_array_equal(index.find(queries, 5), expected)
     numbers, _ = index.search(queries, 5)
     np.testing.assert_array_equal(np.sort(numbers, axis=1), np.sort(expected, axis=1))
+
+
+def test_int8_learns_its_ranges_from_the_whole_collection(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(muvera, "_SCRATCH", 1)  # one document at a time
+    docs = ragged(21, 300, 6, 16)
+    growing = Ragged(docs.flat * np.repeat(np.arange(1, 301), docs.heights)[:, None], docs.offsets)
+    index = MUVERA(repetitions=3, d_proj=4, fill="off", fde_codec="i8")(growing)
+    stored = index.engine.reconstruct_n(0, 300)
+    exact = index.encoder.documents(growing)
+    steps = (exact.max(axis=0) - exact.min(axis=0)) / 255
+    assert (np.abs(stored - exact) <= steps + 1e-4).all()
 
 
 def test_auto_takes_what_shares_more_of_the_exact_top() -> None:

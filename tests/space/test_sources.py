@@ -131,6 +131,9 @@ def test_jsonl(tmp_path):
     assert "--text-field" in caught.value.hint
     with pytest.raises(InputError, match="line 1: no field 'text'; it has: body, title"):
         texts(path, text_field="text")
+    path.write_text('{"body": "x"}\n{"body": "on\\none line"}\n')
+    *_, row = read([path], text_field="body")
+    assert [row.line_of(i) for i in range(2)] == [2, 2]
     for bad, says in (("{", "line 1 is not JSON"), ("[1]", "not an object")):
         path.write_text(bad)
         with pytest.raises(FormatError, match=says):

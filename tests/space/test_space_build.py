@@ -1,7 +1,8 @@
-"""Building: seven steps, the same bytes again, going on after a kill, and refusing bad input."""
+"""Building: eight steps, the same bytes again, going on after a kill, and refusing bad input."""
 
 from __future__ import annotations
 
+import io
 import json
 import signal
 import subprocess
@@ -12,13 +13,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tokenspace.errors import ConfigError, InputError, SpaceBusy
+from tokenspace.errors import ConfigError, FormatError, InputError, SpaceBusy
 from tokenspace.space import Space
 from tokenspace.space import build as building
 from tokenspace.space.build import Step
 from tokenspace.space.plan import Plan
 from tokenspace.space.steps import STEPS
-from tokenspace.space.store import Manifest, generations, lock
+from tokenspace.space.store import FORMAT, Manifest, generations, lock
 
 Quick = dict[str, Any]
 
@@ -182,6 +183,50 @@ def test_standard_input_and_tables_are_texts_too(tmp_path: Path, folder: Path) -
     assert Space.open(tmp_path / "s").search("context manager", k=1)[0].source.endswith(".txt")
 
 
+def test_rows_come_by_standard_input_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quick: Quick
+) -> None:
+    class Stdin:
+        buffer = io.BytesIO(b'{"t": "one\\ntwo penguins walk"}\n{"t": "and a walrus swims"}\n')
+
+    monkeypatch.setattr("sys.stdin", Stdin)
+    space = Space.build(["-"], out=tmp_path / "s", text_field="t", **quick)
+    assert [(p.text, p.line) for p in space.generation.passages] == [
+        ("one\ntwo penguins walk", 1),
+        ("and a walrus swims", 2),
+    ]
+
+
+@pytest.mark.parametrize("what", ["codes", "manifest"])
+def test_a_damaged_space_is_built_again(
+    what: str, copy: Path, built: Path, folder: Path, quick: Quick
+) -> None:
+    damaged = copy / Manifest.read(copy).generation / "tokens" / "codes.bin"
+    data = bytearray(damaged.read_bytes())
+    data[0] ^= 1
+    damaged.write_bytes(data)
+    if what == "manifest":
+        (copy / "manifest.json").write_text("{")
+    told: list[Step] = []
+    Space.build([folder], out=copy, on_step=told.append, **quick)
+    assert [step.name for step in told] == [*STEPS, "measure"]
+    Space.open(copy, verify=True)
+    assert files_of(copy) == files_of(built)
+    assert len(generations(copy)) == 1
+
+
+def test_a_space_of_a_newer_format_is_not_built_over(
+    copy: Path, folder: Path, quick: Quick
+) -> None:
+    path = copy / "manifest.json"
+    newer = path.read_text().replace(f'"format": {FORMAT}', f'"format": {FORMAT + 1}')
+    assert newer != path.read_text()
+    path.write_text(newer)
+    with pytest.raises(FormatError, match="newer"):
+        Space.build([folder], out=copy, **quick)
+    assert path.read_text() == newer
+
+
 @pytest.mark.parametrize("store", ["float32", "float16"])
 def test_the_precision_of_stored_vectors_changes_bytes_and_not_the_answer(
     store: str, built: Path, folder: Path, tmp_path: Path, quick: Quick
@@ -210,13 +255,19 @@ def test_a_ready_tokenizer_is_taken(built: Path, folder: Path, tmp_path: Path) -
         ({"store": "int4"}, "store='int4' is not one of float32, float16, int8"),
         ({"encoder": "a", "tokenizer": "b"}, "brings its own tokenizer"),
         ({"colour": 1}, "no setting 'colour'"),
+        ({"encoding": "klingon"}, "'klingon' is not known"),
+        ({"tokenizer": "nowhere/at all"}, "nowhere/at all"),
+        ({"encoder": "nowhere/at all"}, "nowhere/at all"),
     ],
 )
 def test_bad_settings_are_refused_before_any_work(
     settings: dict[str, Any], says: str, folder: Path, tmp_path: Path
 ) -> None:
-    with pytest.raises(ConfigError, match=says):
-        Space.build([folder], out=tmp_path / "s", **settings)
+    told: list[Step] = []
+    with pytest.raises((ConfigError, InputError), match=says) as refused:
+        Space.build([folder], out=tmp_path / "s", on_step=told.append, **settings)
+    assert refused.value.hint
+    assert told == []
     assert not (tmp_path / "s").exists()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 from tokenspace.errors import InputError, SpaceBusy
-from tokenspace.space import Space
+from tokenspace.space import Space, steps
 from tokenspace.space.store import Manifest, generations, lock
 
 
@@ -71,8 +72,33 @@ def test_removed_sources_are_gone_from_every_part(copy: Path) -> None:
     assert {p.source for p in space.generation.passages}.isdisjoint({"with.txt", "for.txt"})
     parts = space.collection
     assert len(parts.tokens) == len(parts.passages) == parts.singles.shape[0]  # type: ignore[arg-type]
-    assert sum(shard.ntotal for shard in parts.fdes.shards) == len(space)
+    assert sum(map(len, parts.fdes.shards)) == len(space)
     assert len(parts.lexical.scores(["class"])) == len(space)
+
+
+def test_a_build_after_a_change_is_of_its_own_texts_again(
+    copy: Path, folder: Path, note: Path, quick: dict[str, Any]
+) -> None:
+    count = len(Space.open(copy))
+    assert len(Space.open(copy).add([note])) == count + 1
+    assert len(Space.build([folder], out=copy, **quick)) == count
+
+
+@pytest.mark.parametrize("store", ["int8", "float16"])
+def test_added_batches_are_as_if_built_so(
+    store: str, folder: Path, tmp_path: Path, quick: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(steps, "BATCH", 3)
+    whole = Space.build([folder], out=tmp_path / "whole", store=store, **quick)
+    less = Space.open(shutil.copytree(whole.root, tmp_path / "less")).remove(["with.txt"])
+    again = less.add([folder / "with.txt"])
+    assert len(again) == len(whole)
+    for ours, theirs in zip(
+        vectors_of(again, "with.txt")[:-1], vectors_of(whole, "with.txt")[:-1], strict=True
+    ):
+        np.testing.assert_array_equal(ours, theirs)
+    held = {path.name for path in again.generation.path.iterdir()}
+    assert held == {path.name for path in whole.generation.path.iterdir()} - {"steps"}
 
 
 def test_what_cannot_be_removed_or_added_is_said(copy: Path, tmp_path: Path) -> None:
@@ -88,11 +114,13 @@ def test_what_cannot_be_removed_or_added_is_said(copy: Path, tmp_path: Path) -> 
     with lock(copy), pytest.raises(SpaceBusy):
         space.add([blank])
     assert Manifest.read(copy).generation == "g000001"
+    assert [path.name for path in generations(copy)] == ["g000001"]
     Space.open(copy, verify=True)
 
 
 def test_a_reader_keeps_its_generation_while_another_is_committed(copy: Path, note: Path) -> None:
     reader = Space.open(copy)
-    expected = reader.search("context manager", k=3)
+    modes = ("hybrid", "maxsim", "fde", "single", "bm25")
+    expected = [reader.search("context manager", k=3, mode=mode) for mode in modes]
     Space.open(copy).add([note])
-    assert reader.search("context manager", k=3) == expected
+    assert [reader.search("context manager", k=3, mode=mode) for mode in modes] == expected

@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -55,7 +56,19 @@ def test_a_newer_format_is_refused_with_the_mend(copy: Path) -> None:
     assert "upgrade" in str(refused.value.hint)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"format": "x"}', '{"format": 1}'])
+def test_an_older_format_is_refused_with_the_mend_and_built_again(
+    copy: Path, folder: Path, quick: dict[str, Any]
+) -> None:
+    path = copy / "manifest.json"
+    raw = json.loads(path.read_text())
+    path.write_text(json.dumps({**raw, "format": FORMAT - 1}))
+    with pytest.raises(FormatError, match=f"format {FORMAT - 1} is older") as refused:
+        Space.open(copy)
+    assert "build the space again" in str(refused.value.hint)
+    assert Space.build([folder], out=copy, **quick).manifest.format == FORMAT
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"format": "x"}', f'{{"format": {FORMAT}}}'])
 def test_a_damaged_manifest_is_refused(copy: Path, text: str) -> None:
     (copy / "manifest.json").write_text(text)
     with pytest.raises(FormatError, match=r"manifest\.json"):

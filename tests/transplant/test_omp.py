@@ -7,7 +7,8 @@ import pytest
 
 from tokenspace.errors import ConfigError, InputError
 from tokenspace.table import EmbeddingTable
-from tokenspace.transplant.omp import OMP, combine, follow, pursue, select, solve
+from tokenspace.transplant._shared import combine
+from tokenspace.transplant.omp import OMP, follow, pursue, select, solve
 from tokenspace.vocab import Vocabulary
 
 

@@ -13,6 +13,7 @@ from tokenspace.recipe import Recipe, apply, make
 from tokenspace.report import Claim
 from tokenspace.stdlib_text import documents
 from tokenspace.table import EmbeddingTable
+from tokenspace.transplant._hull import max_logit_violation
 from tokenspace.vocab import Vocabulary
 
 CLAIM = Claim(
@@ -48,13 +49,7 @@ def measure(method: Recipe | None, seed: int, *, smoke: bool) -> dict[str, float
         made = apply(method, {"source": table, "target": Vocabulary.words(words)})
         rows = made.vectors[n:].astype(np.float64)
     H = _states(table, text, 2_000 if smoke else 100_000, seed)
-    V = table.vectors.astype(np.float64)
-    longest = np.linalg.norm(np.concatenate([V, rows]), axis=1).max()
-    beaten = 0
-    for start in range(0, len(H), 4096):
-        h = H[start : start + 4096]
-        margin = 1e-6 * np.linalg.norm(h, axis=1) * longest
-        beaten += int(((h @ rows.T).max(axis=1) > (h @ V.T).max(axis=1) + margin).sum())
+    beaten = int((max_logit_violation(rows, table.vectors, H) > 1e-6).sum())
     return {"violations": beaten / len(H), "states": float(len(H)), "new": float(new)}
 
 

@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -21,9 +20,10 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 from torch.nn.functional import embedding, normalize
 
+from tokenspace.checkpoint.folder import optional_json, read_json
 from tokenspace.errors import FormatError, InputError
 from tokenspace.nn import pool
-from tokenspace.nn.folder import optional_json, read_json
+from tokenspace.nn.quiet import quiet
 
 __all__ = ["Body", "load_body"]
 
@@ -64,7 +64,7 @@ def load_body(
     folder: Path, settings: Mapping[str, Any], *, trust_remote_code: bool, device: str
 ) -> Body:
     """Load the network of an inspected directory; ``settings`` are its sentence-level ones."""
-    with _quiet():
+    with quiet():
         plan = _simple(folder, settings)
         if plan is None:
             return _Modules(folder, trust_remote_code, device)
@@ -143,7 +143,7 @@ class _Transformer:
         return normalize(vectors, dim=1) if self.unit else vectors
 
     def save(self, folder: Path, prompts: Mapping[str, str], default: str | None) -> None:
-        with _quiet():
+        with quiet():
             self.network.save_pretrained(folder)  # type: ignore[operator]
             self.wordpieces.save_pretrained(folder)
         kinds = ["Transformer", "Pooling", *(["Normalize"] if self.unit else [])]
@@ -238,7 +238,7 @@ class _Modules:
         return vectors[:, : self.model.truncate_dim]
 
     def save(self, folder: Path, prompts: Mapping[str, str], default: str | None) -> None:
-        with _quiet():
+        with quiet():
             self.model.save(str(folder), create_model_card=False)
 
 
@@ -313,21 +313,3 @@ def _damaged(folder: Path, fault: Exception) -> FormatError:
         f"{folder}: cannot be loaded ({type(fault).__name__}: {reason})",
         hint="write or download the directory again",
     )
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep transformers' own bars and tables off the terminal inside the block."""
-    from transformers.utils import logging
-
-    chatter: Any = logging  # its functions carry no types
-
-    level, bar = chatter.get_verbosity(), chatter.is_progress_bar_enabled()
-    chatter.set_verbosity_error()
-    chatter.disable_progress_bar()
-    try:
-        yield
-    finally:
-        chatter.set_verbosity(level)
-        if bar:
-            chatter.enable_progress_bar()

@@ -22,10 +22,10 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from tokenspace.arrays import Floats2d, Ids, Ragged
+from tokenspace.checkpoint.folder import locate, optional_json
 from tokenspace.errors import ConfigError, FormatError, InputError
 from tokenspace.io import replacing
 from tokenspace.nn.body import Body, load_body
-from tokenspace.nn.folder import locate, optional_json
 from tokenspace.nn.mask import padding
 from tokenspace.progress import Meter
 
@@ -168,12 +168,23 @@ class ModelEncoder:
         return self.body.states(ids.to(device), mask, types.to(device)), mask
 
     def _pooled(self, states: Tensor, mask: Tensor) -> Floats2d:
-        prompt = 0
-        if self.prefix:
-            encoding = self.body.tokenizer.encode(self.prefix, add_special_tokens=self.body.special)
-            last_is_special = bool(encoding.special_tokens_mask[-1:] == [1])
-            prompt = len(encoding) - last_is_special
-        return _numpy(self.body.pooled(states, mask, prompt))
+        return _numpy(self.body.pooled(states, mask, self._prompt_length()))
+
+    def _prompt_length(self) -> int:
+        """Return how many tokens at the start of every text belong to the prompt."""
+        if not self.prefix:
+            return 0
+        encoding = self.body.tokenizer.encode(self.prefix, add_special_tokens=self.body.special)
+        return len(encoding) - bool(encoding.special_tokens_mask[-1:] == [1])
+
+    def vectors(self, texts: Sequence[str]) -> Tensor:
+        """Return one vector a text as a tensor (N, D) that gradients flow through, for training.
+
+        The texts are one batch, and the network keeps the mode it is in.
+        """
+        batch = self._tokenize(texts)
+        states, mask = self._states(batch)
+        return self.body.pooled(states, mask, self._prompt_length())
 
     def _collect(
         self,

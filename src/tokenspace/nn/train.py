@@ -27,7 +27,7 @@ from typing import Any, Literal, TypeVar
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import send_to_device
+from accelerate.utils import broadcast, send_to_device
 from torch import Tensor, nn
 
 from tokenspace import rng
@@ -66,6 +66,9 @@ def steps(
     clip: float | None = 1.0,
     accumulate: int = 1,
     seed: int = 0,
+    betas: tuple[float, float] = (0.9, 0.999),
+    seconds: float | None = None,
+    slower: Callable[[str], float] | None = None,
 ) -> Iterator[Tick]:
     """Train ``module`` in place with AdamW and yield a :class:`Tick` after every step.
 
@@ -85,9 +88,16 @@ def steps(
     lr, total, warmup, decay
         The rate rises linearly over ``warmup`` steps to ``lr`` and falls to zero at ``total``
         (:func:`rate`).
+    seconds
+        Training ends after this long, if it has not come to ``total`` before; the rate falls by
+        whichever of the two is nearer its end, so that it ends low in either case.
     weight_decay, clip
         Decoupled weight decay (Loshchilov and Hutter 2019, arXiv:1711.05101), and the greatest
         norm of all gradients together, or None.
+    betas
+        How slowly AdamW's two moments forget.
+    slower
+        ``slower(name)`` is what the rate is multiplied with for the parameter of that name.
     accumulate
         Batches whose gradients are averaged into one step.
     seed
@@ -110,6 +120,7 @@ def steps(
         ("weight_decay", weight_decay, 0.0),
         ("clip", math.inf if clip is None else clip, 0.0),
         ("accumulate", accumulate, 1),
+        ("seconds", math.inf if seconds is None else seconds, 0.0),
     ):
         if not value >= low:
             raise ConfigError(f"{name}={value} is outside [{low:g}, inf]")
@@ -120,16 +131,22 @@ def steps(
 
     def run() -> Iterator[Tick]:
         accelerator = Accelerator()
-        optimizer = torch.optim.AdamW(_parameters(module, weight_decay), lr=lr)
+        optimizer = torch.optim.AdamW(
+            _parameters(module, weight_decay, slower), lr=lr, betas=betas, fused=True
+        )
         wrapped, stepper = accelerator.prepare(module, optimizer)
         groups = _groups_of(batches, accumulate * accelerator.num_processes)
         begin, done = time.perf_counter(), 0
         try:
-            for done, group in enumerate(islice(groups, total), start=1):
+            for step, group in enumerate(islice(groups, total), start=1):
+                spent = _spent(accelerator, begin, seconds)
+                if spent >= 1 and done:
+                    break
+                done = step
                 own = group[accelerator.process_index :: accelerator.num_processes]
-                now = rate(done, lr=lr, total=total, warmup=warmup, decay=decay)
+                now = rate(done, lr=lr, total=total, warmup=warmup, decay=decay, spent=spent)
                 for parameters in optimizer.param_groups:
-                    parameters["lr"] = now
+                    parameters["lr"] = now * parameters["slower"]
                 training = module.training
                 wrapped.train()
                 with rng.torch_scope(seed, "train", done, accelerator.process_index):
@@ -156,19 +173,35 @@ def steps(
     return run()
 
 
-def rate(step: int, *, lr: float, total: int, warmup: int = 0, decay: Decay = "linear") -> float:
+def rate(
+    step: int,
+    *,
+    lr: float,
+    total: int,
+    warmup: int = 0,
+    decay: Decay = "linear",
+    spent: float = 0.0,
+) -> float:
     """Return the learning rate of step ``step``, counted from 1.
 
     With t the step, W the warm-up and N the total: lr t/W while t <= W; then lr (1 - p) for linear
     and lr (1 + cos(pi p))/2 for cosine decay, with p = (t - 1 - W)/(N - W) clipped at zero, so that
     the first step after the warm-up has the whole rate and the last one is not wasted on zero.
+    ``spent`` is the part of another budget, such as time, that is gone: p is at least that, and
+    a warm-up that is cut short goes no higher.
     """
-    if step <= warmup:
-        return lr * step / warmup
-    part = (step - 1 - warmup) / (total - warmup)
-    if decay == "linear":
-        return lr * (1 - part)
-    return lr * (1 + math.cos(math.pi * part)) / 2 if decay == "cosine" else lr
+    part = 0.0 if step <= warmup else (step - 1 - warmup) / (total - warmup)
+    part = min(1.0, max(spent, part))
+    falling = {"linear": 1 - part, "cosine": (1 + math.cos(math.pi * part)) / 2, "none": 1.0}
+    return lr * min(falling[decay], step / warmup if step <= warmup else 1.0)
+
+
+def _spent(accelerator: Accelerator, begin: float, seconds: float | None) -> float:
+    """Return the part of ``seconds`` that is gone, the same on every process."""
+    if seconds is None:
+        return 0.0
+    gone = torch.tensor(time.perf_counter() - begin, device=accelerator.device)
+    return float(broadcast(gone)) / max(seconds, 1e-9)
 
 
 def _backward(
@@ -188,11 +221,19 @@ def _backward(
     return float(accelerator.gather(total).mean())
 
 
-def _parameters(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
+def _parameters(
+    module: nn.Module, weight_decay: float, slower: Callable[[str], float] | None
+) -> list[dict[str, Any]]:
+    """Return the trained parameters in groups of one weight decay and one share of the rate."""
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in module.named_parameters():
+        if parameter.requires_grad:
+            decay = weight_decay if parameter.ndim >= 2 else 0.0
+            share = 1.0 if slower is None else slower(name)
+            groups.setdefault((decay, share), []).append(parameter)
     return [
-        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": weight_decay},
-        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+        {"params": found, "weight_decay": decay, "slower": share}
+        for (decay, share), found in groups.items()
     ]
 
 

@@ -8,6 +8,7 @@ the query: what remains for each document token is a look-up.
 from __future__ import annotations
 
 import json
+from array import array
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,7 +69,7 @@ class CodedStore:
         Raises :class:`InputError` for a row number outside the table.
         """
         dtype = np.dtype(np.uint16 if len(table) <= 65536 else np.uint32)
-        offsets = [0]
+        offsets = array("q", [0])
         with replacing(folder) as partial:
             partial.mkdir()
             with (partial / "codes.bin").open("wb") as file:
@@ -80,7 +81,7 @@ class CodedStore:
                         )
                     file.write(codes.astype(dtype).tobytes())
                     offsets.append(offsets[-1] + len(codes))
-            np.save(partial / "offsets.npy", np.array(offsets, np.int64))
+            np.save(partial / "offsets.npy", np.frombuffer(offsets, np.int64))
             save_tensors(partial / "table.safetensors", {"table": table})
             described = json.dumps({"dtype": dtype.name, "documents": len(offsets) - 1})
             (partial / "store.json").write_text(described, encoding="utf-8")

@@ -1,6 +1,6 @@
 """The main job: from a folder of text to a space that answers questions and says why.
 
-``Space.build`` runs seven steps (passages, vocabulary, vectors, encode, index, compress,
+``Space.build`` runs eight steps (passages, vocabulary, vectors, cloze, encode, index, compress,
 measure); ``Space.open`` gives an object that searches, names neighbours, and can be added to.
 """
 

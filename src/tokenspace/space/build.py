@@ -1,4 +1,4 @@
-"""Build a space: seven steps, each finished on disk before the next begins.
+"""Build a space: eight steps, each finished on disk before the next begins.
 
 The generation's directory holds ``plan.json`` (every setting and a fingerprint of the input) and
 ``steps/NAME.json`` for each finished step. A run that finds an unfinished generation with the
@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from tokenspace import __version__
-from tokenspace.errors import InputError
+from tokenspace.errors import ConfigError, FormatError, InputError, MissingExtra
 from tokenspace.io import replacing
 from tokenspace.report import environment
 
@@ -31,7 +31,8 @@ from .store import REPORTS, Manifest, commit, generations, lock, next_generation
 
 __all__ = ["Step", "build", "finish"]
 
-STDIN = "standard-input.txt"
+STDIN = ("standard-input.txt", "standard-input.jsonl")
+"""Where standard input is kept: text, and rows of which one field is the text."""
 EXACT_BELOW = {"learned": 10_000, "pretrained": 4_000}
 """Passages up to which exact MaxSim is about as fast as candidates by encodings, scored exactly.
 
@@ -58,7 +59,7 @@ def build(root: Path, texts: Sequence[str], plan: Plan, on_step: Callable[[Step]
     """
     if root.exists() and not root.is_dir():
         raise InputError(f"{root}: not a directory", hint="choose another --out")
-    ours = {root / ".lock", root / STDIN, *generations(root)}
+    ours = {root / name for name in (".lock", *STDIN)} | {*generations(root)}
     if root.is_dir() and not (root / "manifest.json").exists() and set(root.iterdir()) - ours:
         raise InputError(
             f"{root}: a directory with other files", hint="choose a new directory for --out"
@@ -66,7 +67,7 @@ def build(root: Path, texts: Sequence[str], plan: Plan, on_step: Callable[[Step]
     try:
         with lock(root):
             tidy(root)
-            texts = keep_standard_input(root, texts)
+            texts = keep_standard_input(root / STDIN[plan.text_field is not None], texts)
             asked = {
                 "plan": asdict(plan),
                 "texts": fingerprint(texts),
@@ -75,11 +76,12 @@ def build(root: Path, texts: Sequence[str], plan: Plan, on_step: Callable[[Step]
             if is_current(root, asked):
                 return
             work = Generation(resume(root, asked), plan)
+            work.check()
             for name, run in STEPS.items():
                 done = finished(work.path, name)
                 on_step(done or perform(work, name, partial(run, work, texts)))
             finish(root, work, asked, on_step)
-    except InputError:
+    except (ConfigError, InputError, MissingExtra):
         leave_no_trace(root)
         raise
 
@@ -87,7 +89,7 @@ def build(root: Path, texts: Sequence[str], plan: Plan, on_step: Callable[[Step]
 def leave_no_trace(root: Path) -> None:
     """Remove a directory in which a build was refused before its first step was finished."""
     if not (root / "manifest.json").exists() and not list(root.glob("g*/steps/*.json")):
-        shutil.rmtree(root)
+        shutil.rmtree(root, ignore_errors=True)
 
 
 def perform(work: Generation, name: str, run: Callable[[], tuple[str, dict[str, Any]]]) -> Step:
@@ -162,7 +164,7 @@ def finish(
 
 def tidy(root: Path) -> None:
     """Remove what a killed writer left beside the files that it was replacing."""
-    beside = (f".{name}.*" for name in ("manifest.json", *REPORTS, STDIN))
+    beside = (f".{name}.*" for name in ("manifest.json", *REPORTS, *STDIN))
     leftovers = [path for pattern in beside for path in root.glob(pattern)]
     leftovers += [path for generation in generations(root) for path in generation.glob("**/.*")]
     for path in leftovers:
@@ -172,20 +174,27 @@ def tidy(root: Path) -> None:
 
 def is_current(root: Path, asked: Mapping[str, Any]) -> bool:
     """Say whether the finished space is what is asked for, file for file."""
-    if not (root / "manifest.json").exists():
+    manifest = Manifest.find(root)
+    if manifest is None or manifest.config != asked:
         return False
-    manifest = Manifest.read(root)
-    if manifest.config != asked:
+    try:
+        manifest.check(root, contents=True)
+    except FormatError:  # a damaged space is built again
         return False
-    manifest.check(root, contents=True)
     return True
 
 
 def resume(root: Path, asked: Mapping[str, Any]) -> Path:
-    """Return the unfinished generation of this very plan, or begin a new one."""
-    current = Manifest.read(root).generation if (root / "manifest.json").exists() else None
+    """Return the unfinished generation of this very plan, or begin a new one.
+
+    Where the manifest is damaged, a generation that was finished may be so as well.
+    """
+    manifest = Manifest.find(root)
+    damaged = manifest is None and (root / "manifest.json").exists()
     for generation in generations(root):
-        if generation.name == current:
+        if manifest is not None and generation.name == manifest.generation:
+            continue
+        if damaged and finished(generation, "measure"):
             continue
         if json.loads((generation / "plan.json").read_text(encoding="utf-8")) == asked:
             return generation
@@ -193,14 +202,14 @@ def resume(root: Path, asked: Mapping[str, Any]) -> Path:
     return next_generation(root, asked)
 
 
-def keep_standard_input(root: Path, texts: Sequence[str]) -> list[str]:
+def keep_standard_input(path: Path, texts: Sequence[str]) -> list[str]:
     """Copy standard input to a file of the space, so that an interrupted build can go on."""
     kept = []
     for text in texts:
         if text == "-":
-            with replacing(root / STDIN) as fresh, fresh.open("wb") as file:
+            with replacing(path) as fresh, fresh.open("wb") as file:
                 shutil.copyfileobj(sys.stdin.buffer, file)
-        kept.append(str(root / STDIN) if text == "-" else text)
+        kept.append(str(path) if text == "-" else text)
     return kept
 
 

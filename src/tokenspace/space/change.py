@@ -1,7 +1,7 @@
 """Add and remove passages: a new generation that shares every learned part with the former.
 
 The vocabulary, the vectors and the encoder are linked, the vectors of kept passages are copied as
-they are stored, and only new passages are encoded; BM25 is counted again.
+they are stored, and only new passages are encoded, a batch at a time; BM25 is counted again.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from typing import Any
 
 import numpy as np
 
-from tokenspace.arrays import Ids, Ragged
+from tokenspace.arrays import Ids
 from tokenspace.compress.floats import FloatTable, open_rows
 from tokenspace.compress.int8 import Int8, QuantizedTable
 from tokenspace.errors import InputError
 from tokenspace.retrieve.coded import CodedStore
-from tokenspace.retrieve.store import StoreWriter, TokenStore
+from tokenspace.retrieve.store import TokenStore
 
 from .build import EXACT_BELOW, tree_bytes
 from .fde import FDEIndex
@@ -29,8 +29,7 @@ from .lexical import Lexical
 from .page import render
 from .passage_file import PassageFile
 from .passages import Passage
-from .search import indexed_text, unit_rows
-from .steps import Generation, write_weights
+from .steps import Generation, IndexedTexts, write_vectors, write_weights
 from .store import Manifest, carry, commit, generations, next_generation
 
 __all__ = ["change"]
@@ -51,61 +50,56 @@ def change(
     The sources of ``added`` replace passages of the same sources. The caller holds the lock.
     Raises :class:`InputError` where ``added`` was meant to hold text and holds none.
     """
-    new = list(added)
-    if not new and not drop:
-        raise InputError("no readable text was found", hint="give files that hold words")
+    work = Generation(next_generation(root, {"change of": former.path.name}), former.plan)
+    try:
+        new = PassageFile.write(work.path / "new", added)
+        if not len(new) and not drop:
+            raise InputError("no readable text was found", hint="give files that hold words")
+    except InputError:
+        shutil.rmtree(work.path)
+        raise
     gone = {*drop, *(passage.source for passage in new)}
     keep = np.array(
         [i for i, passage in enumerate(former.passages) if passage.source not in gone], np.int64
     )
     for leftover in generations(root):  # an interrupted build would not know of this change
-        if leftover != former.path:
+        if leftover not in (former.path, work.path):
             shutil.rmtree(leftover)
-    work = Generation(next_generation(root, {"change of": former.path.name}), former.plan)
     for name in LEARNED:
         if (former.path / name).exists():
             carry(name, former.path, work.path)
     kept = (former.passages[int(i)] for i in keep)
-    PassageFile.write(work.path / "passages", (p for part in (kept, new) for p in part))
-    texts = [indexed_text(passage) for passage in new]
-    singles, matrices = former.encoder.encode_both(texts)
-    if isinstance(former.tokens, CodedStore):
-        _change_codes(former.tokens, work, keep, texts)
-    else:
-        _change_tokens(former.tokens, work, keep, matrices)
-    _change_singles(former, work, keep, unit_rows(singles))
+    PassageFile.write(work.path / "passages", itertools.chain(kept, new))
+    shutil.rmtree(work.path / "new")
+    texts = IndexedTexts(work.passages, range(len(keep), len(work.passages)))
+    write_vectors(work, texts, _stored(former.tokens, keep))
+    _change_singles(former, work, keep)
     write_weights(work)
     FDEIndex.open(former.path / "fde").change(work.path / "fde", keep, work.tokens)
     Lexical.write(work.path / "bm25", iter(work.texts))
     figures = _figures(work, manifest, len(new))
     _report(root, former, work, figures, len(new), len(former.passages) - len(keep))
-    commit(root, work.path, manifest.config, figures)
+    config = {**manifest.config, "changed": True}  # no longer what a build of its texts gives
+    commit(root, work.path, config, figures)
 
 
-def _change_codes(store: CodedStore, work: Generation, keep: Ids, texts: list[str]) -> None:
-    kept = (store.codes[store.offsets[i] : store.offsets[i + 1]] for i in keep)
-    new = work.table.vocab.encode_batch(texts)
-    CodedStore.write(work.path / "tokens", store.table, itertools.chain(kept, new))
+def _stored(store: TokenStore | CodedStore, keep: Ids) -> Iterator[Any]:
+    """Yield the documents ``keep`` as they are stored."""
+    for i in keep.tolist():
+        start, stop = store.offsets[i : i + 2].tolist()
+        if isinstance(store, CodedStore):
+            yield store.codes[start:stop]
+        else:
+            own = np.array([0, stop - start], np.int64)
+            yield TokenStore(store.tokens[start:stop], own, store.scales[start:stop])
 
 
-def _change_tokens(store: TokenStore, work: Generation, keep: Ids, matrices: Ragged) -> None:
-    with StoreWriter.open(work.path / "tokens", store.width, store.codec) as writer:
-        for i in keep.tolist():
-            start, stop = int(store.offsets[i]), int(store.offsets[i + 1])
-            writer.extend(
-                TokenStore(
-                    store.tokens[start:stop],
-                    np.array([0, stop - start], np.int64),
-                    store.scales[start:stop],
-                )
-            )
-        if len(matrices):
-            writer.extend(matrices)
-
-
-def _change_singles(former: Generation, work: Generation, keep: Ids, singles: Any) -> None:
+def _change_singles(former: Generation, work: Generation, keep: Ids) -> None:
+    """Write the kept text vectors as they are stored, then those of ``singles.f32``."""
     held = open_rows(former.path / "singles.safetensors")
-    target = work.path / "singles.safetensors"
+    path, target = work.path / "singles.f32", work.path / "singles.safetensors"
+    new = np.memmap(path, np.float32, "r") if path.stat().st_size else np.zeros(0, np.float32)
+    singles = new.reshape(-1, held.shape[1])
     if isinstance(held, QuantizedTable):
         codes, scales = [held.codes[keep]], [held.scales[keep]]
         if len(singles):
@@ -117,6 +111,7 @@ def _change_singles(former: Generation, work: Generation, keep: Ids, singles: An
         assert isinstance(held, FloatTable)
         rows = np.concatenate([held.vectors[keep], singles.astype(held.vectors.dtype)])
         FloatTable(rows).save(target)
+    path.unlink()
 
 
 def _figures(work: Generation, manifest: Manifest, added: int) -> dict[str, Any]:

@@ -1,12 +1,13 @@
 """The candidates' index of a space: fixed dimensional encodings in faiss, shard by shard.
 
-A shard holds at most ``SHARD`` passages, so that building needs the memory of one shard, and
-searching maps the files instead of reading them.
+A shard holds at most ``SHARD`` passages. Building needs the memory of one shard; searching maps
+the files instead of reading them, and where they are several, gives the pages of each back.
 """
 
 from __future__ import annotations
 
 import json
+import mmap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ import numpy as np
 
 from tokenspace.arrays import Floats1d, Floats2d, Ids, Ragged
 from tokenspace.errors import FormatError
-from tokenspace.io import replacing
+from tokenspace.io import drop_pages, replacing
 from tokenspace.progress import Meter
 from tokenspace.retrieve.muvera import FDE, MUVERA, choose_fill, engine
 from tokenspace.retrieve.store import Codec, DocumentTokens
@@ -36,6 +37,24 @@ def recipe(store: str) -> MUVERA:
     return MUVERA(repetitions=20, k_sim=4, d_proj=8, fde_codec=codecs[store])
 
 
+class Shard:
+    """One file of encodings: ``index`` is the faiss index whose codes lie in ``mapping``."""
+
+    def __init__(self, path: Path) -> None:
+        import faiss
+
+        with path.open("rb") as file:
+            self.mapping = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        self._bytes = np.frombuffer(self.mapping, np.uint8)  # faiss holds no reference to it
+        reader = faiss.ZeroCopyIOReader(  # type: ignore[attr-defined]
+            faiss.swig_ptr(self._bytes), self._bytes.size
+        )
+        self.index = faiss.read_index(reader)
+
+    def __len__(self) -> int:
+        return int(self.index.ntotal)
+
+
 @dataclass(frozen=True)
 class FDEIndex:
     """Shards of encodings, and the encoder that made them and encodes queries.
@@ -44,7 +63,7 @@ class FDEIndex:
     """
 
     encoder: FDE
-    shards: Sequence[Any]
+    shards: Sequence[Shard]
     figures: dict[str, float]
     path: Path
 
@@ -56,9 +75,7 @@ class FDEIndex:
         encoder = FDE(tokens.width, asked, fill=fill)
         with replacing(path) as partial, Meter("fde", len(tokens)) as meter:
             partial.mkdir()
-            shard = engine(encoder)
-            if not shard.is_trained:
-                shard.train(_spread_sample(encoder, tokens))
+            shard = engine(encoder, tokens)
             for number, begin in enumerate(range(0, len(tokens), SHARD)):
                 if number:
                     shard.reset()  # an int8 engine keeps the ranges that it learned
@@ -73,8 +90,6 @@ class FDEIndex:
     @classmethod
     def open(cls, path: Path) -> Self:
         """Map the shards below ``path``."""
-        import faiss
-
         described = json.loads((path / "encoder.json").read_text(encoding="utf-8"))
         encoder = FDE(
             int(described["width"]),
@@ -86,22 +101,41 @@ class FDEIndex:
                 f"{path / 'encoder.json'}: the encodings were made by another configuration",
                 hint="build the space again",
             )
-        files = sorted(path.glob("*.faiss"))
-        shards = [faiss.read_index(str(file), faiss.IO_FLAG_MMAP) for file in files]
+        shards = [Shard(file) for file in sorted(path.glob("*.faiss"))]
         return cls(encoder, shards, described["figures"], path)
+
+    def encode(self, query: Floats2d) -> Floats1d:
+        """Return the encoding of a query (T, D)."""
+        encoded: Floats1d = self.encoder.queries(Ragged.pack([query]))[0]
+        return encoded
+
+    def rows(self, documents: Ids) -> Floats2d:
+        """Return the stored encodings of ``documents`` (n,), which ascend, as float32."""
+        parts, base = [np.zeros((0, self.encoder.dim), np.float32)], 0
+        for shard in self.shards:
+            own = documents[(documents >= base) & (documents < base + len(shard))] - base
+            parts.append(shard.index.reconstruct_batch(own))
+            base += len(shard)
+            self._rest(shard)
+        return np.concatenate(parts)
 
     def search(self, query: Floats2d, k: int) -> tuple[Ids, Floats1d]:
         """Return the ``k`` documents whose encodings match the query (T, D) best, and scores."""
-        vector = self.encoder.queries(Ragged.pack([query]))
+        vector = self.encode(query)[None]
         numbers, scores, base = [np.zeros(0, np.int64)], [np.zeros(0, np.float32)], 0
         for shard in self.shards:
-            values, places = shard.search(vector, min(k, shard.ntotal))
+            values, places = shard.index.search(vector, min(k, len(shard)))
             numbers.append(places[0].astype(np.int64) + base)
             scores.append(values[0].astype(np.float32))
-            base += shard.ntotal
+            base += len(shard)
+            self._rest(shard)
         found, values = np.concatenate(numbers), np.concatenate(scores)
         order = np.lexsort((found, -values))[:k]
         return found[order], values[order]
+
+    def _rest(self, shard: Shard) -> None:
+        if len(self.shards) > 1:
+            drop_pages(shard.mapping)
 
     def change(self, path: Path, keep: Ids, tokens: DocumentTokens) -> None:
         """Write to ``path`` the encodings of the documents ``keep``, then those of new ones.
@@ -113,15 +147,16 @@ class FDEIndex:
         with replacing(path) as partial, Meter("fde", len(tokens) - len(keep)) as meter:
             partial.mkdir()
             base, count = 0, 0
-            for number, mapped in enumerate(self.shards):
-                shard = faiss.clone_index(mapped)
+            files = sorted(self.path.glob("*.faiss"))
+            for number, file in enumerate(files):
+                shard = faiss.read_index(str(file))
                 own = keep[(keep >= base) & (keep < base + shard.ntotal)] - base
                 gone = np.setdiff1d(np.arange(shard.ntotal), own)
                 base += shard.ntotal
                 if len(gone):
                     shard.remove_ids(faiss.IDSelectorBatch(gone.astype(np.int64)))
                 count += shard.ntotal
-                if number == len(self.shards) - 1:
+                if number == len(files) - 1:
                     _extend(shard, self.encoder, tokens, count, len(tokens), meter)
                 _write(shard, partial, number)
             described = (self.path / "encoder.json").read_text(encoding="utf-8")
@@ -136,14 +171,6 @@ def _extend(
         part = encoder.encode_documents(tokens, start, min(start + BATCH, stop))
         shard.add(part)
         meter.add(len(part))
-
-
-def _spread_sample(encoder: FDE, tokens: DocumentTokens) -> Floats2d:
-    """Encode up to 64 runs of 64 documents, evenly spread: what int8 learns its ranges from."""
-    run = 64
-    starts = np.unique(np.linspace(0, max(0, len(tokens) - run), 64).astype(int)).tolist()
-    parts = [encoder.encode_documents(tokens, i, min(i + run, len(tokens))) for i in starts]
-    return np.concatenate(parts)
 
 
 def _write(shard: Any, folder: Path, number: int) -> None:

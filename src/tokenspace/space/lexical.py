@@ -6,6 +6,7 @@ Document frequencies are those of a shard, as in every sharded search engine; be
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any, Self
 import numpy as np
 
 from tokenspace.arrays import Floats1d
-from tokenspace.io import replacing
+from tokenspace.io import drop_pages, replacing
 from tokenspace.progress import track
 
 from .analysis import analyse
@@ -65,7 +66,17 @@ class Lexical:
             known = [word for word in words if word in shard.vocab_dict]
             found = shard.get_scores(known) if known else np.zeros(size, np.float32)
             parts.append(np.asarray(found, np.float32))
+            if len(self._shards) > 1:
+                _rest(shard)
         return np.concatenate(parts) if parts else np.zeros(0, np.float32)
+
+
+def _rest(shard: Any) -> None:
+    """Give back the memory of a shard's mapped files until the next query."""
+    for array in shard.scores.values():
+        base: Any = getattr(array, "base", None)
+        if isinstance(base, mmap.mmap):
+            drop_pages(base)
 
 
 def _shards(texts: Iterator[str]) -> Iterator[Any]:

@@ -1,12 +1,14 @@
 """Passages on disk: one JSON object a line, and the offset of every line.
 
-Any passage is one look-up away, and none is held in memory.
+Any passage is one look-up away, and none is held in memory. The file is read and not mapped: a
+mapping of which every page is touched counts as memory whole.
 """
 
 from __future__ import annotations
 
 import json
-import mmap
+import threading
+import weakref
 from array import array
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
@@ -29,14 +31,17 @@ class PassageFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.offsets: Ids = np.load(path / "offsets.npy", allow_pickle=False)
-        with (path / "passages.jsonl").open("rb") as file:
-            self._lines = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        if len(self._lines) != self.offsets[-1]:
+        size = (path / "passages.jsonl").stat().st_size
+        if size != self.offsets[-1]:
             raise FormatError(
-                f"{path / 'passages.jsonl'}: {len(self._lines)} bytes where the offsets end at "
+                f"{path / 'passages.jsonl'}: {size} bytes where the offsets end at "
                 f"{self.offsets[-1]}",
                 hint="build the space again",
             )
+        # Open for good: another process may commit a space without this generation.
+        self._file = (path / "passages.jsonl").open("rb")
+        self._turn = threading.Lock()
+        weakref.finalize(self, self._file.close)
 
     @classmethod
     def write(cls, path: Path, passages: Iterable[Passage]) -> PassageFile:
@@ -56,7 +61,10 @@ class PassageFile:
         return len(self.offsets) - 1
 
     def __getitem__(self, index: int) -> Passage:
-        line = self._lines[self.offsets[index] : self.offsets[index + 1]]
+        start, stop = self.offsets[index : index + 2].tolist()
+        with self._turn:
+            self._file.seek(start)
+            line = self._file.read(stop - start)
         return Passage(**json.loads(line))
 
     def __iter__(self) -> Iterator[Passage]:

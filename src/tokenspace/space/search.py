@@ -2,7 +2,7 @@
 
 Four rankers: ``bm25`` counts words, ``single`` compares one vector a text, ``maxsim`` compares
 token with token exactly, and ``fde`` finds candidates by fixed dimensional encodings and scores
-those exactly. ``hybrid`` fuses the words' and the tokens' rankings by reciprocal rank.
+those exactly. ``hybrid`` fuses some of their rankings by reciprocal rank.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ __all__ = ["Collection", "Hit", "Match", "Query", "fuse", "indexed_text", "top",
 MODES = ("hybrid", "maxsim", "fde", "single", "bm25")
 DEPTH = 200  # passages of each ranking that are fused
 FUSION = {
-    "learned": {"bm25": 1.0, "maxsim": 1.0},
+    "learned": {"bm25": 1.0, "maxsim": 1.0, "single": 0.75},
     "pretrained": {"single": 1.0, "maxsim": 1.0},
 }
 """What ``hybrid`` fuses, with weights, by where the vectors come from (benchmarks/search.py)."""

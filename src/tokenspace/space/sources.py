@@ -81,7 +81,9 @@ def read(
             f"encoding={encoding!r} is not known", hint="utf-8, latin-1, utf-16, cp1252 ..."
         ) from None
     if errors not in ("strict", "replace", "ignore"):
-        raise ConfigError(f"errors={errors!r} is not one of strict, replace, ignore")
+        raise ConfigError(
+            f"errors={errors!r} is not one of strict, replace, ignore", hint="choose one of these"
+        )
     options = _Options(text_field, encoding, errors)
     return _documents(_plan([str(text) for text in texts], options), options)
 
@@ -102,7 +104,7 @@ def _plan(texts: Sequence[str], options: _Options) -> list[tuple[str, Path | Non
                 _need_field(path, options)
             found = [(path.name, path)]
         else:
-            raise InputError(f"{text}: no such file or folder")
+            raise InputError(f"{text}: no such file or folder", hint="check the path")
         for source, file in found:
             name = source if source not in taken or file is None else file.as_posix()
             if name not in taken:
@@ -254,8 +256,15 @@ def _need_field(path: Path, options: _Options) -> None:
 
 
 def _row(
-    source: str, place: str, line: int, row: Mapping[str, object], options: _Options
+    source: str,
+    place: str,
+    line: int,
+    row: Mapping[str, object],
+    options: _Options,
+    *,
+    spread: bool = False,
 ) -> Iterator[Document]:
+    """Yield the text of a row; ``spread`` says that its lines are lines of the file, too."""
     field = options.text_field or ""
     if field not in row:
         names = ", ".join(str(name) for name in row)
@@ -264,9 +273,13 @@ def _row(
     if text is None:
         return
     if not isinstance(text, str):
-        raise InputError(f"{place}: field {field!r} is {type(text).__name__}, not text")
+        raise InputError(
+            f"{place}: field {field!r} is {type(text).__name__}, not text",
+            hint="name a field of strings with --text-field, or mend the row",
+        )
     title = row.get("title") if field != "title" else None
-    yield Document(source, title.strip() if isinstance(title, str) else "", text, line)
+    lines = () if spread else [line] * (text.count("\n") + 1)
+    yield Document(source, title.strip() if isinstance(title, str) else "", text, line, lines)
 
 
 def _jsonl(source: str, name: str, blocks: Iterable[str], options: _Options) -> Iterator[Document]:
@@ -276,7 +289,9 @@ def _jsonl(source: str, name: str, blocks: Iterable[str], options: _Options) -> 
         try:
             value = json.loads(row)
         except ValueError as fault:
-            raise FormatError(f"{name}: line {line} is not JSON ({fault})") from fault
+            raise FormatError(
+                f"{name}: line {line} is not JSON ({fault})", hint="mend or remove that line"
+            ) from fault
         if not isinstance(value, dict):
             raise FormatError(
                 f"{name}: line {line} is {type(value).__name__}, not an object",
@@ -300,10 +315,12 @@ def _csv(
                     yield from _row(source, name, 1, dict.fromkeys(names), options)
             elif cells:
                 row = dict(zip(names, cells, strict=False))
-                yield from _row(source, f"{name}: line {line}", line, row, options)
+                yield from _row(source, f"{name}: line {line}", line, row, options, spread=True)
             line = reader.line_num + 1
     except csv.Error as fault:
-        raise FormatError(f"{name}: line {line} is not CSV ({fault})") from fault
+        raise FormatError(
+            f"{name}: line {line} is not CSV ({fault})", hint="mend or remove that line"
+        ) from fault
 
 
 def _parquet(source: str, path: Path, options: _Options) -> Iterator[Document]:

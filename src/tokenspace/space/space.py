@@ -115,8 +115,9 @@ class Space:
     def search(self, query: str, k: int = 10, *, mode: str = "hybrid") -> list[Hit]:
         """Return the best ``k`` passages, best first, each with the tokens that matched.
 
-        ``mode`` is ``hybrid`` (BM25 and MaxSim fused), ``maxsim``, ``fde``, ``single`` or
-        ``bm25``. Raises :class:`InputError` for a query without any token that the space knows.
+        ``mode`` is ``hybrid`` (BM25, MaxSim and one vector a text fused; with a pretrained
+        encoder without BM25), ``maxsim``, ``fde``, ``single`` or ``bm25``. Raises
+        :class:`InputError` for a query without any token that the space knows.
         """
         return self.collection.search(query, k, mode)
 

@@ -1,4 +1,4 @@
-"""The seven steps of a build: what each reads from the generation's directory and writes to it.
+"""The eight steps of a build: what each reads from the generation's directory and writes to it.
 
 Every step takes what it needs from the files of the steps before it, so a build can go on in
 another process; it returns one line for people and figures for the report.
@@ -7,7 +7,7 @@ another process; it returns one line for people and figures for the report.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -28,12 +28,16 @@ from tokenspace.progress import track
 from tokenspace.retrieve.coded import CodedStore
 from tokenspace.retrieve.store import Codec, StoreWriter, TokenStore
 from tokenspace.table import EmbeddingTable
+from tokenspace.tokenizer_training import byte_bpe
 from tokenspace.vocab import Vocabulary
 from tokenspace.words.sgns import SGNS
 
+from . import cloze as inverse_cloze
 from . import sources
+from .cloze import TwoRows
 from .fde import FDEIndex
 from .lexical import Lexical
+from .measure import known_items
 from .passage_file import PassageFile
 from .passages import Document, Passage, split
 from .plan import Plan
@@ -49,7 +53,8 @@ __all__ = [
 ]
 
 BATCH = 512  # passages that are encoded at a time
-BPE_TEXT = 200_000_000  # bytes of text that a vocabulary is learned from, evenly spread
+BPE_TEXT = 200_000_000  # bytes of passages that a vocabulary is learned from
+SIF_TEXT = 100_000_000  # bytes of passages that the common direction of texts is learned from
 _CODECS: dict[str, Codec] = {"float32": "f32", "float16": "f16", "int8": "i8"}
 Outcome = tuple[str, dict[str, Any]]
 
@@ -59,6 +64,13 @@ class Generation:
 
     def __init__(self, path: Path, plan: Plan) -> None:
         self.path, self.plan = path, plan
+
+    def check(self) -> None:
+        """Raise what the named tokenizer or encoder cannot be read for, before any work."""
+        if self.plan.encoder:
+            _ = self.encoder  # kept: a later step or the measurement needs it anyway
+        elif self.plan.tokenizer:
+            Vocabulary.load(self.plan.tokenizer)
 
     @property
     def kind(self) -> str:
@@ -84,7 +96,7 @@ class Generation:
     def encoder(self) -> Encoder:
         """The text encoder: the learned one, or the pretrained one that the plan names."""
         if self.plan.encoder is None:
-            return StaticEncoder.load(self.path / "encoder")
+            return TwoRows.load(self.path / "encoder")
         from tokenspace.nn.encoder import load_encoder
 
         return load_encoder(self.plan.encoder, trust_remote_code=self.plan.trust_remote_code)
@@ -112,17 +124,26 @@ class Generation:
 
 
 class IndexedTexts:
-    """The texts of a passage file, as often as they are iterated."""
+    """The texts of a passage file, or of its passages ``numbers``, as often as it is iterated."""
 
-    def __init__(self, passages: PassageFile) -> None:
+    def __init__(self, passages: PassageFile, numbers: range | None = None) -> None:
         self.passages = passages
+        self.numbers = range(len(passages)) if numbers is None else numbers
+
+    def __len__(self) -> int:
+        return len(self.numbers)
 
     def __iter__(self) -> Iterator[str]:
-        return (indexed_text(passage) for passage in self.passages)
+        return (indexed_text(self.passages[number]) for number in self.numbers)
+
+    def sample(self, size: int) -> IndexedTexts:
+        """Return texts of about ``size`` bytes together, evenly spread."""
+        step = max(1, -(-int(self.passages.offsets[-1]) // size))
+        return IndexedTexts(self.passages, self.numbers[::step])
 
     def batches(self, label: str) -> Iterator[list[str]]:
         """Yield lists of at most ``BATCH`` texts."""
-        texts = track(self, label, total=len(self.passages))
+        texts = track(self, label)
         while batch := list(itertools.islice(texts, BATCH)):
             yield batch
 
@@ -170,7 +191,7 @@ def vocabulary(work: Generation, texts: Sequence[str]) -> Outcome:
 
 def pretrained_table(encoder: str) -> EmbeddingTable:
     """Return the input rows of a pretrained encoder, mapped from its files."""
-    from tokenspace.nn.folder import locate
+    from tokenspace.checkpoint.folder import locate
 
     return EmbeddingTable.load(locate(encoder))
 
@@ -178,25 +199,9 @@ def pretrained_table(encoder: str) -> EmbeddingTable:
 def learn_bpe(texts: IndexedTexts, size: int) -> Vocabulary:
     """Learn a byte-level BPE of at most ``size`` tokens of lower-case text.
 
-    Sennrich, Haddow and Birch (2016), on bytes; an ordinary question is in lower case, and one
-    token for both cases has twice the evidence.
+    An ordinary question is in lower case, and one token for both cases has twice the evidence.
     """
-    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
-
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=size,
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    step = max(1, -(-int(texts.passages.offsets[-1]) // BPE_TEXT))
-    sample = itertools.islice(texts, 0, None, step)
-    count = -(-len(texts.passages) // step)
-    tokenizer.train_from_iterator(track(sample, "vocabulary", total=count), trainer)
-    return Vocabulary.of(tokenizer)
+    return byte_bpe(track(texts.sample(BPE_TEXT), "vocabulary"), size, lower=True)
 
 
 def vectors(work: Generation, texts: Sequence[str]) -> Outcome:
@@ -214,33 +219,51 @@ def vectors(work: Generation, texts: Sequence[str]) -> Outcome:
     return f"{table.shape[0]:,} x {table.shape[1]}, {how}", {"width": table.shape[1]}
 
 
+def cloze(work: Generation, texts: Sequence[str]) -> Outcome:
+    """Step 4: rows for tokens and rows for texts, or those of the pretrained encoder."""
+    if work.plan.encoder:
+        return f"as {work.plan.encoder} was trained", {}
+    words = SIF()(Corpus(work.texts.sample(SIF_TEXT)), table=work.table)
+    numbers = work.texts.sample(inverse_cloze.TEXT).numbers
+    hidden = {item.number: item.query for item in known_items(work.passages, work.plan.seed)}
+    parts = (inverse_cloze.cut(work.passages[i], hidden.get(i)) for i in track(numbers, "cloze"))
+    pieces = inverse_cloze.pieces(parts, words.vocab)
+    rows = inverse_cloze.train(words.vectors, pieces, seed=work.plan.seed)
+    TwoRows(words, StaticEncoder(words.vocab, rows)).save(work.path / "encoder")
+    return f"{len(pieces.starts) - 1:,} sentences and titles had to find their passages", {}
+
+
 def encode(work: Generation, texts: Sequence[str]) -> Outcome:
-    """Step 4: a vector a passage, and token vectors for late interaction."""
-    if work.plan.encoder is None:
-        encoder = SIF()(Corpus(work.texts), table=work.table)
-        encoder.save(work.path / "encoder")
+    """Step 5: a vector a passage, and token vectors for late interaction."""
     count = write_vectors(work, work.texts)
     write_weights(work)
     return f"{count:,} token vectors", {"tokens": count}
 
 
-def write_vectors(work: Generation, texts: IndexedTexts) -> int:
-    """Encode ``texts`` into tokens and text vectors; return the number of tokens."""
+def write_vectors(work: Generation, texts: IndexedTexts, kept: Iterable[Any] = ()) -> int:
+    """Encode ``texts`` into tokens and text vectors; return the number of tokens.
+
+    ``kept`` are documents of the same kind of store, written before them as they are; the file
+    of text vectors, ``singles.f32``, holds those of ``texts`` alone.
+    """
     encoder, vocab = work.encoder, work.table.vocab
     with replacing(work.path / "singles.f32") as partial, partial.open("wb") as singles:
-        if isinstance(encoder, StaticEncoder):
+        if isinstance(encoder, TwoRows):
 
             def documents() -> Iterator[npt.NDArray[np.int64]]:
                 for batch in texts.batches("encode"):
                     ids, offsets = flat_ids(vocab, batch)
-                    singles.write(unit_rows(encoder.means(ids, offsets)).tobytes())
+                    singles.write(unit_rows(encoder.texts.means(ids, offsets)).tobytes())
                     yield from np.split(ids, offsets[1:-1])
 
-            CodedStore.write(work.path / "tokens", encoder.unit, documents())
+            every = itertools.chain(kept, documents())
+            CodedStore.write(work.path / "tokens", encoder.words.unit, every)
         else:
             width = encoder.encode_tokens(["width"]).width
             codec = _CODECS[work.plan.store]
             with StoreWriter.open(work.path / "tokens", width, codec) as writer:
+                for stored in kept:
+                    writer.extend(stored)
                 for batch in texts.batches("encode"):
                     means, matrices = encoder.encode_both(batch)
                     singles.write(unit_rows(means).tobytes())
@@ -282,7 +305,7 @@ def says_something(vocab: Vocabulary) -> npt.NDArray[np.bool_]:
 
 
 def index(work: Generation, texts: Sequence[str]) -> Outcome:
-    """Step 5: fixed dimensional encodings for candidates, and words for BM25."""
+    """Step 6: fixed dimensional encodings for candidates, and words for BM25."""
     fdes = FDEIndex.write(work.path / "fde", work.tokens, work.plan.store)
     Lexical.write(work.path / "bm25", iter(work.texts))
     says = f"{fdes.encoder.dim:,} numbers a passage, filled: {'yes' if fdes.encoder.fill else 'no'}"
@@ -290,7 +313,7 @@ def index(work: Generation, texts: Sequence[str]) -> Outcome:
 
 
 def compress(work: Generation, texts: Sequence[str]) -> Outcome:
-    """Step 6: store the passage vectors in the precision that the plan names."""
+    """Step 7: store the passage vectors in the precision that the plan names."""
     path = work.path / "singles.f32"
     width = work.encoder.dim
     whole: Floats2d = np.memmap(path, np.float32, "r").reshape(-1, width)
@@ -301,7 +324,7 @@ def compress(work: Generation, texts: Sequence[str]) -> Outcome:
         table.save(target)
         metrics = {"cosine": table.metrics["cosine"], "rms_error": table.metrics["rms_error"]}
     else:
-        FloatTable(whole.astype(work.plan.store)).save(target)
+        FloatTable(whole.astype(work.plan.store, copy=False)).save(target)
     before = path.stat().st_size
     path.unlink()
     after = target.stat().st_size
@@ -315,8 +338,9 @@ STEPS: dict[str, Callable[[Generation, Sequence[str]], Outcome]] = {
     "passages": passages,
     "vocabulary": vocabulary,
     "vectors": vectors,
+    "cloze": cloze,
     "encode": encode,
     "index": index,
     "compress": compress,
 }
-"""The steps in their order; the seventh, measuring, needs the finished space."""
+"""The steps in their order; the eighth, measuring, needs the finished space."""

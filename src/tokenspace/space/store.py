@@ -34,6 +34,7 @@ __all__ = [
     "FORMAT",
     "REPORTS",
     "Manifest",
+    "NewerFormat",
     "carry",
     "commit",
     "generations",
@@ -41,8 +42,12 @@ __all__ = [
     "next_generation",
 ]
 
-FORMAT = 1
+FORMAT = 2
 REPORTS = ("report.html", "report.json")
+
+
+class NewerFormat(FormatError):
+    """A space was written by a later version than this one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +66,7 @@ class Manifest:
         """Read and check ``root/manifest.json``.
 
         Raises :class:`InputError` where there is no space, :class:`FormatError` where the
-        manifest is damaged or of a newer format.
+        manifest is damaged or of an older format, :class:`NewerFormat` where it is of a newer one.
         """
         path = root / "manifest.json"
         if not path.is_file():
@@ -77,9 +82,14 @@ class Manifest:
                 f"{path}: not a readable manifest ({fault})", hint="build the space again"
             ) from fault
         if version > FORMAT:
-            raise FormatError(
+            raise NewerFormat(
                 f"{path}: format {version} is newer than {FORMAT}, the newest that is read here",
                 hint="upgrade tokenspace: pip install --upgrade tokenspace",
+            )
+        if version < FORMAT:
+            raise FormatError(
+                f"{path}: format {version} is older than {FORMAT}, the oldest that is read here",
+                hint="build the space again: what is older lacks parts that searching needs",
             )
         try:
             return cls(**raw)
@@ -87,6 +97,19 @@ class Manifest:
             raise FormatError(
                 f"{path}: not a readable manifest ({fault})", hint="build the space again"
             ) from fault
+
+    @classmethod
+    def find(cls, root: Path) -> Self | None:
+        """Read the manifest for a build, which replaces what is missing or damaged: then None.
+
+        Raises :class:`NewerFormat`.
+        """
+        try:
+            return cls.read(root)
+        except NewerFormat:
+            raise
+        except InputError:
+            return None
 
     def check(self, root: Path, *, contents: bool = True) -> None:
         """Raise :class:`FormatError`, naming the file, unless every file is as it was written.

@@ -69,16 +69,16 @@ from typing import Annotated, Any, ClassVar, Literal
 import numpy as np
 import numpy.typing as npt
 
-from tokenspace.arrays import Floats2d, Ids, Ids2d, check_finite
+from tokenspace.arrays import Floats2d, Ids2d, check_finite
 from tokenspace.errors import InputError
 from tokenspace.jit import kernel, spread
 from tokenspace.progress import Meter, track
 from tokenspace.recipe import Range, Recipe
 from tokenspace.table import EmbeddingTable
-from tokenspace.transplant._shared import begin, places
+from tokenspace.transplant._shared import anchored, begin, combine
 from tokenspace.vocab import Vocabulary
 
-__all__ = ["OMP", "combine", "follow", "held_out", "provenance", "pursue", "select", "solve"]
+__all__ = ["OMP", "follow", "held_out", "provenance", "pursue", "select", "solve"]
 
 log = logging.getLogger(__name__)
 
@@ -136,12 +136,14 @@ class OMP(Recipe):
         if not len(draft.unseen):
             notes = {**self.to_dict(), "copied": len(target), "rebuilt": 0, "mean": 0}
             return EmbeddingTable(target, draft.rows, notes=notes)
-        place = places(target, donor.vocab)  # (V,) ids in the donor, -1 where it lacks the token
-        t, s = self._anchors(source, target, donor, place)
-        A, B = donor.rows(place[t]), source.rows(s)  # (N, d_D), (N, d)
-        known = draft.unseen[place[draft.unseen] >= 0]
-        known = known[donor.rows(place[known]).any(axis=1)]
-        X = donor.rows(place[known])  # (m, d_D)
+        found = anchored(source, target, donor, draft.unseen, min_count=self.min_count)
+        A, B, X, known = found.A, found.B, found.X, found.known
+        least = 1 if self.allow_few else 4 * (1 if self.k == "auto" else self.k)
+        if len(A) < least:
+            raise InputError(
+                f"omp: {len(A)} usable anchors are too few for k={self.k}, it needs {least}",
+                hint="choose a smaller k or min_count, set allow_few, or use the method mean",
+            )
         b_mean = 0.0
         if self.center:
             a_mean, b_mean = A.mean(0), B.mean(0)
@@ -156,7 +158,7 @@ class OMP(Recipe):
             **self.to_dict(),
             "k": k,
             "curve": curve,
-            "anchors": len(t),
+            "anchors": len(A),
             "copied": len(rows) - len(draft.unseen),
             "rebuilt": len(known),
             "mean": len(draft.unseen) - len(known),
@@ -169,27 +171,6 @@ class OMP(Recipe):
         """Return the knobs of the pursuit itself."""
         names = ("normalize", "ridge", "tolerance", "memory", "threads")
         return {name: getattr(self, name) for name in names}
-
-    def _anchors(
-        self, source: EmbeddingTable, target: Vocabulary, donor: EmbeddingTable, place: Ids
-    ) -> tuple[Ids, Ids]:
-        """Return the anchors' ids in the target and in the source, by ascending source id."""
-        t, s = target.shared(source.vocab)
-        order = np.argsort(s, kind="stable")
-        order = order[place[t[order]] >= 0]
-        t, s = t[order], s[order]
-        good = donor.rows(place[t]).any(axis=1) & source.rows(s).any(axis=1)
-        if source.counts is not None:
-            good &= source.counts[s] >= self.min_count
-        if donor.counts is not None:
-            good &= donor.counts[place[t]] >= self.min_count
-        least = 1 if self.allow_few else 4 * (1 if self.k == "auto" else self.k)
-        if good.sum() < least:
-            raise InputError(
-                f"omp: {good.sum()} usable anchors are too few for k={self.k}, it needs {least}",
-                hint="choose a smaller k or min_count, set allow_few, or use the method mean",
-            )
-        return t[good], s[good]
 
     def _decide(self, A: Floats2d, B: Floats2d) -> tuple[int, dict[str, float]]:
         """Return k and the held-out error of every candidate; k = 0 stands for the mean row."""
@@ -478,16 +459,6 @@ def _normal_equations(X: Any, A: Any, supports: Any, penalty: float, c: Any) -> 
                 y[i] -= L[s, i] * y[s]
             y[i] /= L[i, i]
             c[b, i] = y[i]
-
-
-def combine(supports: Ids2d, coefficients: Floats2d, rows: Floats2d) -> Floats2d:
-    """Return Σ_s c_s rows[Λ_s] for every support, (m, width) float32, in blocks."""
-    out = np.zeros((len(supports), rows.shape[1]), np.float32)
-    for start in range(0, len(supports), 256):
-        block = slice(start, start + 256)
-        chosen = rows[np.maximum(supports[block], 0)]  # padding has coefficient zero
-        out[block] = np.einsum("bk,bkd->bd", coefficients[block], chosen)
-    return out
 
 
 def provenance(

@@ -17,7 +17,7 @@ from typing import Any
 
 from tokenspace.errors import FormatError, InputError
 
-__all__ = ["inspect_folder", "locate", "optional_json", "read_json"]
+__all__ = ["inspect_folder", "locate", "optional_json", "packaged", "read_json"]
 
 _HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 _SMALL = ("*.json",)
@@ -27,24 +27,25 @@ _PICKLES = (".bin", ".pt", ".pth", ".ckpt")
 _NO_WEIGHTS = ("tokenizer.bin", "training_args.bin", "optimizer.pt", "scheduler.pt")
 
 
-def locate(name: str, *, trust_remote_code: bool = False) -> Path:
+def locate(name: str, *, trust_remote_code: bool = False, pickles: bool = False) -> Path:
     """Return the directory that ``name`` leads to, inspected by :func:`inspect_folder`.
 
     A directory or an installed package needs no network. From the Hub the small configuration
-    files come first, and the weights only when these have been found harmless.
+    files come first, and the weights only when these have been found harmless. ``pickles`` lets a
+    local directory pass whose weights exist only as pickles, for a reader that runs no code.
     Raises :class:`InputError` where there is nothing, or where the directory is refused.
     """
     folder = Path(name).expanduser()
     if not folder.is_dir():
-        packaged = _packaged(name)
-        if packaged is None:
+        found = packaged(name)
+        if found is None:
             return _download(name, trust_remote_code)
-        folder = packaged
-    inspect_folder(folder, trust_remote_code=trust_remote_code)
+        folder = found
+    inspect_folder(folder, trust_remote_code=trust_remote_code, pickles=pickles)
     return folder
 
 
-def inspect_folder(folder: Path, *, trust_remote_code: bool = False) -> None:
+def inspect_folder(folder: Path, *, trust_remote_code: bool = False, pickles: bool = False) -> None:
     """Raise :class:`InputError` if ``folder`` asks for code of its own, or has only pickles."""
     if not any((folder / name).is_file() for name in ("config.json", "modules.json")):
         raise FormatError(
@@ -54,7 +55,8 @@ def inspect_folder(folder: Path, *, trust_remote_code: bool = False) -> None:
         )
     if not trust_remote_code:
         _refuse_code(folder)
-    _refuse_pickles(folder)
+    if not pickles:
+        _refuse_pickles(folder)
 
 
 def read_json(path: Path) -> Any:
@@ -72,7 +74,7 @@ def optional_json(path: Path) -> dict[str, Any]:
     return dict(read_json(path)) if path.is_file() else {}
 
 
-def _packaged(name: str) -> Path | None:
+def packaged(name: str) -> Path | None:
     """Return the model directory inside the installed package ``name``, or None."""
     if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name):
         return None

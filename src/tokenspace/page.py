@@ -1,0 +1,93 @@
+"""HTML pages that open offline: headings, tables and SVG plots, without a script.
+
+Every text that comes from the user's files is escaped by these bricks.
+"""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections.abc import Callable, Sequence
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["draw", "figure", "heading", "page", "table"]
+
+_STYLE = """
+:root { color-scheme: light dark; --ink: #1d2330; --soft: #5d6780; --line: #d9deea; --bg: #fff; }
+@media (prefers-color-scheme: dark) {
+  :root { --ink: #e6e9f2; --soft: #9aa4bd; --line: #343b4d; --bg: #171b26; }
+  svg { background: #fff; border-radius: 6px; }
+}
+body { font: 16px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--bg);
+       max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
+h1 { font-size: 1.7rem; margin-bottom: .2rem; } h2 { margin-top: 2.2rem; font-size: 1.2rem; }
+p.lead, figcaption { color: var(--soft); } figure { margin: 1rem 0; }
+svg { width: 100%; height: auto; }
+table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
+th, td { text-align: left; padding: .3rem .8rem .3rem 0; border-bottom: 1px solid var(--line); }
+td.n, th.n { text-align: right; } code { font-size: .95em; }
+"""
+
+
+def page(title: str, lead: str, parts: Sequence[str]) -> str:
+    """Return a whole page: its title, one line under it, and the parts in their order."""
+    return (
+        "<!doctype html><html lang=en><head><meta charset=utf-8>"
+        "<meta name=viewport content='width=device-width'>"
+        f"<title>{escape(title)}</title><style>{_STYLE}</style></head>"
+        f"<body><h1>{escape(title)}</h1><p class=lead>{escape(lead)}</p>"
+        f"{''.join(parts)}</body></html>\n"
+    )
+
+
+def heading(text: str, lead: str = "") -> str:
+    """Return a section's heading, and a line under it if there is one."""
+    return f"<h2>{escape(text)}</h2>" + (f"<p class=lead>{escape(lead)}</p>" if lead else "")
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a table; a column whose cells all begin with a digit is aligned to the right."""
+    numeric = [all(row[i][:1].isdigit() for row in rows) for i in range(len(head))]
+    cell = [" class=n" if flag else "" for flag in numeric]
+    top = "".join(f"<th{c}>{escape(h)}</th>" for h, c in zip(head, cell, strict=True))
+    body = "".join(
+        "<tr>"
+        + "".join(f"<td{c}>{escape(v)}</td>" for v, c in zip(row, cell, strict=True))
+        + "</tr>"
+        for row in rows
+    )
+    return f"<table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def figure(svg: str, caption: str) -> str:
+    """Return a drawing (as :func:`draw` gives it) with its caption."""
+    return f"<figure>{svg}<figcaption>{escape(caption)}</figcaption></figure>"
+
+
+def draw(paint: Callable[[Axes], None], height: float) -> str:
+    """Run ``paint(axes)`` on a fresh canvas and return the SVG element, equal at every run."""
+    import matplotlib as mpl
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure
+
+    settings: dict[Any, Any] = {
+        "svg.hashsalt": "tokenspace",
+        "svg.fonttype": "none",
+        "text.parse_math": False,
+        "font.size": 10,
+    }
+    with mpl.rc_context(settings), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a glyph that only the reader's font has
+        figure = Figure(figsize=(8, height), layout="constrained")
+        axes = figure.subplots()
+        paint(axes)
+        axes.spines[["top", "right"]].set_visible(False)
+        stream = io.StringIO()
+        canvas: Any = FigureCanvasSVG(figure)
+        canvas.print_svg(stream, metadata={"Date": None})
+    text = stream.getvalue()
+    return text[text.index("<svg") :]

@@ -1,0 +1,428 @@
+"""Apply a method to a whole model directory: new rows on either side, checked, measured, reported.
+
+The recipe is called on the input matrix, and for a model that is not tied once more on the output
+matrix, with the donor's output matrix as the donor. A recipe that is ``joint`` is called once, on
+both matrices side by side. Whatever is written appears under its name only after it was read again
+and has passed.
+"""
+
+from __future__ import annotations
+
+import csv
+import logging
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+
+from tokenspace.arrays import Ids
+from tokenspace.catalog import Entry
+from tokenspace.checkpoint import CHAT_TEMPLATES, Checkpoint, Target, VocabTensor, Written, write
+from tokenspace.corpus import Corpus
+from tokenspace.errors import ConfigError, MissingExtra
+from tokenspace.recipe import Recipe, apply, evidence, make
+from tokenspace.report import Report
+from tokenspace.runner import Given, hashes, load_input
+from tokenspace.table import EmbeddingTable
+from tokenspace.transplant.page import render
+from tokenspace.vocab import LEVELS, Vocabulary
+
+__all__ = ["Side", "applies", "options", "read_mapping", "run", "sample", "transplant_model"]
+
+log = logging.getLogger(__name__)
+
+_SAMPLE = 40_000  # bytes of the default text that both models are measured on
+
+
+def options() -> list[click.Option]:
+    """Return the options that transplants of model directories have beside those of the method."""
+    return [
+        click.Option(["--rows"], type=click.IntRange(1), help="exact height of the new matrices"),
+        click.Option(
+            ["--pad-to-multiple"], type=click.IntRange(1), help="height a multiple of this"
+        ),
+        click.Option(["--untie"], is_flag=True, help="give a tied model an output matrix"),
+        click.Option(
+            ["--chat-template"],
+            type=click.Choice(CHAT_TEMPLATES),
+            default=None,
+            help="whose chat template is written  [default: donor]",
+        ),
+        click.Option(
+            ["--map", "mapping"],
+            multiple=True,
+            metavar="NAME=AXIS",
+            help="the axis of a tensor that counts tokens, or NAME=none",
+        ),
+        click.Option(["--base"], metavar="PATH|ID", help="the model of a PEFT adapter"),
+        click.Option(
+            ["--merge-adapter"],
+            is_flag=True,
+            help="merge a PEFT adapter into the model, where its new rows need it",
+        ),
+        click.Option(
+            ["--eval-text"],
+            metavar="FILE",
+            help="text on which both models are measured  [default: Python's documentation]",
+        ),
+        click.Option(
+            ["--heal"],
+            metavar="FILE",
+            help="text to train the result on, so that it does what the source did",
+        ),
+        click.Option(
+            ["--heal-seconds"],
+            type=click.FloatRange(min=0.0, min_open=True),
+            help="how long  [default: 300, or --heal-steps alone]",
+        ),
+        click.Option(
+            ["--heal-steps"],
+            type=click.IntRange(1),
+            help="end after so many steps; alone: the same bytes every time",
+        ),
+        click.Option(["--no-validate"], is_flag=True, help="do not load and measure the result"),
+    ]
+
+
+def applies(given: Mapping[str, Given]) -> bool:
+    """Tell whether ``source`` is a model directory, and not a table or one of its matrices."""
+    source = given.get("source")
+    if not source:
+        return False
+    folder = Path(source if isinstance(source, str) else source[0])
+    files = ("config.json", "modules.json", "adapter_config.json")
+    return not (folder / "table.json").is_file() and any((folder / f).is_file() for f in files)
+
+
+def run(
+    entry: Entry,
+    values: Mapping[str, Any],
+    given: Mapping[str, Given],
+    out: str,
+    force: bool,
+    *,
+    mapping: Sequence[str] = (),
+    eval_text: str | None = None,
+    heal: str | None = None,
+    base: str | None = None,
+    merge_adapter: bool = False,
+    trust_remote_code: bool = False,
+    **settings: Any,
+) -> Report:
+    """Run one method of the family from paths to a directory (:func:`transplant_model`)."""
+    recipe = make(entry.name, **{k: v for k, v in values.items() if k != "method"})
+    kinds = {item.name: item.type for item in evidence(type(recipe))}
+    first = {name: paths if isinstance(paths, str) else paths[0] for name, paths in given.items()}
+    source = Checkpoint.open(
+        first["source"],
+        trust_remote_code=trust_remote_code,
+        mapping=read_mapping(mapping),
+        base=base,
+        merge_adapter=merge_adapter,
+    )
+    bag: dict[str, Any] = {}
+    for name, paths in given.items():
+        if name == "donor" and applies({"source": paths}):
+            bag[name] = Checkpoint.open(first[name], trust_remote_code=trust_remote_code)
+        elif name not in ("source", "target"):
+            bag[name] = load_input(kinds[name], paths, trust_remote_code=trust_remote_code)
+    texts = None if eval_text is None else list(Corpus.load(eval_text))
+    chosen = {name: value for name, value in settings.items() if value is not None}
+    again = {**chosen, "mapping": list(mapping), "eval_text": eval_text, "heal": heal}
+    again |= {"base": base, "merge_adapter": merge_adapter}
+    return transplant_model(
+        recipe,
+        source,
+        first["target"],
+        out,
+        bag=bag,
+        eval_texts=texts,
+        heal_texts=None if heal is None else list(Corpus.load(heal)),
+        force=force,
+        inputs={name: hashes(paths) for name, paths in given.items()},
+        again={name: value for name, value in again.items() if value},
+        **chosen,
+    )
+
+
+def read_mapping(given: Sequence[str]) -> dict[str, int | None]:
+    """Read ``NAME=AXIS`` or ``NAME=none`` of every ``--map``."""
+    found: dict[str, int | None] = {}
+    for item in given:
+        name, equals, axis = item.rpartition("=")
+        if not equals or not (axis == "none" or axis.isdigit()):
+            raise ConfigError(f"--map {item}", hint="write --map NAME=AXIS, or NAME=none")
+        found[name] = None if axis == "none" else int(axis)
+    return found
+
+
+@dataclass(frozen=True, eq=False)
+class Side:
+    """The new rows of one side of a model.
+
+    ``table`` has a row for every token of the target; ``partners`` (V,) says whose row of the
+    source was copied, -1 for none, and ``levels`` (V,) int8 by which level of the matching ladder
+    (0: none, else 1 + its place in :data:`tokenspace.vocab.LEVELS`).
+    """
+
+    name: str
+    table: EmbeddingTable
+    partners: Ids
+    levels: np.ndarray
+
+
+def transplant_model(
+    recipe: Recipe,
+    source: Checkpoint | str | Path,
+    target: Target | Vocabulary | str | Path,
+    out: str | Path,
+    *,
+    bag: Mapping[str, Any] | None = None,
+    rows: int | None = None,
+    pad_to_multiple: int | None = None,
+    untie: bool = False,
+    chat_template: str = "donor",
+    eval_texts: Sequence[str] | None = None,
+    heal_texts: Sequence[str] | None = None,
+    heal_seconds: float | None = None,
+    heal_steps: int | None = None,
+    seed: int = 0,
+    no_validate: bool = False,
+    force: bool = False,
+    inputs: Mapping[str, Mapping[str, str]] | None = None,
+    again: Mapping[str, Any] | None = None,
+) -> Report:
+    """Write the model ``source`` with the tokens of ``target`` to the directory ``out``.
+
+    Parameters
+    ----------
+    recipe
+        A method of this family.
+    source, target
+        The model, and the tokenizer that it gets, opened or as a path, package or hub id.
+    bag
+        Further inputs of the recipe by name; ``donor`` may be a :class:`Checkpoint`, whose output
+        matrix then serves the output. ``model`` is ``source`` unless it is given.
+    rows, pad_to_multiple, untie, chat_template, force
+        As in :func:`tokenspace.checkpoint.write`.
+    eval_texts
+        Texts on which source and result are measured; by default a sample of Python's
+        documentation.
+    heal_texts, heal_seconds, heal_steps, seed
+        Train the result on these texts (:func:`tokenspace.nn.heal.heal`) before it is measured.
+    no_validate
+        Only write: do not load the result, and measure nothing.
+    inputs, again
+        What the report says of the inputs, and the options with which ``tokenspace run`` does the
+        same again.
+
+    Returns
+    -------
+    Report
+        Also written as ``report.json`` and ``report.html`` into ``out``, beside
+        ``provenance.tsv``, which says of every row where it comes from.
+    """
+    begin = time.perf_counter()
+    source = source if isinstance(source, Checkpoint) else Checkpoint.open(source)
+    if not isinstance(target, Target):
+        target = Target.of(source, target, chat_template=chat_template)
+    sides = _sides(recipe, source, target, dict(bag or {}), untie)
+    made: list[Report] = []
+
+    def finish(partial: Path, written: Written) -> None:
+        healed = {}
+        if heal_texts is not None:
+            healed = _healed(source, partial, heal_texts, heal_seconds, heal_steps, seed)
+        found = {} if no_validate else _measured(source, partial, eval_texts)
+        report = Report(
+            title=f"{recipe}: {source.root.name} with the tokens of {_name(target)}",
+            metrics={
+                **_counts(sides[0]),
+                "rows": float(written.rows),
+                "padding_rows": float(written.padding),
+                **healed,
+                **found,
+            },
+            rows=[_tensor(source, tensor, written.rows) for tensor in source.tensors],
+            recipe={**recipe.to_dict(), "options": dict(again or {})},
+            inputs=dict(inputs or {}),
+            notes=[*written.notes, *_warnings(sides, eval_texts is None and bool(found))],
+            seconds=round(time.perf_counter() - begin, 3),
+        )
+        _provenance(partial / "provenance.tsv", source.vocab, sides)
+        (partial / "report.json").write_text(report.to_json() + "\n", encoding="utf-8")
+        html = render(report, source, sides)
+        (partial / "report.html").write_text(html, encoding="utf-8")
+        made.append(report)
+
+    write(
+        source,
+        out,
+        target,
+        input=sides[0].table.vectors,
+        output=sides[1].table.vectors if len(sides) > 1 else None,
+        partners=sides[0].partners,
+        rows=rows,
+        pad_to_multiple=pad_to_multiple,
+        untie=untie,
+        force=force,
+        finish=finish,
+    )
+    return made[0]
+
+
+def _sides(
+    recipe: Recipe, source: Checkpoint, target: Target, bag: dict[str, Any], untie: bool
+) -> list[Side]:
+    """Return the new rows of the input and, where the result has one, of the output matrix."""
+    match = target.vocab.match(source.vocab)
+    partners, levels = match.ids.copy(), match.steps.copy()
+    for old, new in target.counterparts.items():
+        partners[new], levels[new] = old, LEVELS.index("special") + 1
+    names = ["input"] if source.tied and not untie else ["input", "output"]
+    donor = bag.get("donor")
+    bag.setdefault("model", source)
+
+    def made(table: EmbeddingTable, part: str) -> EmbeddingTable:
+        given = {**bag, "source": table, "target": target.vocab}
+        if isinstance(donor, Checkpoint):
+            given["donor"] = donor.table(part)
+        result: EmbeddingTable = apply(recipe, given)
+        rows = result.vectors.copy()
+        for old, new in target.counterparts.items():
+            rows[new] = table.vectors[old]
+        return result.replace(vectors=rows)
+
+    if getattr(recipe, "joint", False) and len(names) == 2:
+        left, right = source.table("input"), source.table("output")
+        both = np.concatenate([left.vectors, right.vectors], axis=1)
+        whole = made(left.replace(vectors=both), "input")
+        halves = np.split(whole.vectors, [left.shape[1]], axis=1)
+        tables = [whole.replace(vectors=np.ascontiguousarray(half)) for half in halves]
+    else:
+        tables = [made(source.table(name), name) for name in names]
+    return [Side(n, t, partners, levels) for n, t in zip(names, tables, strict=True)]
+
+
+def _name(target: Target) -> str:
+    vocab = target.vocab
+    return f"a {vocab.kind} tokenizer of {len(vocab):,} tokens"
+
+
+def _counts(side: Side) -> dict[str, float]:
+    """Count the rows by where they come from."""
+    counts = {
+        f"copied_{level}": float((side.levels == step).sum())
+        for step, level in enumerate(LEVELS, 1)
+        if (side.levels == step).any()
+    }
+    new = int((side.levels == 0).sum())
+    rebuilt = len(set(side.table.notes.get("tokens", ())) & set(np.flatnonzero(side.levels == 0)))
+    return {**counts, "rebuilt": float(rebuilt), "unknown": float(new - rebuilt)}
+
+
+def _tensor(source: Checkpoint, tensor: VocabTensor, rows: int) -> dict[str, Any]:
+    entry = source.entry(tensor.name)
+    return {
+        "tensor": tensor.name,
+        "role": tensor.role,
+        "dtype": entry.dtype,
+        "rows_before": entry.shape[tensor.axis],
+        "rows_after": rows,
+        "aliases": ", ".join(tensor.aliases),
+    }
+
+
+def _warnings(sides: Sequence[Side], sampled: bool) -> list[str]:
+    """Say what a user should know of the rows, and on what text the models were measured."""
+    said = []
+    for side in sides:
+        flagged = side.table.notes.get("flagged")
+        if flagged:
+            said.append(f"{side.name}: {flagged} rebuilt rows deserve distrust (provenance.tsv)")
+    if sampled:
+        said.append("measured on a sample of Python's documentation: give your own --eval-text")
+    return said
+
+
+def _provenance(path: Path, source: Vocabulary, sides: Sequence[Side]) -> None:
+    """Write for every row of every side where it comes from, one line each."""
+    columns = ("support", "residual", "l1")
+    with path.open("w", encoding="utf-8", newline="") as file:
+        lines = csv.writer(file, dialect="excel-tab")
+        lines.writerow(["side", "id", "token", "from", "source_id", "source_token", *columns])
+        for side in sides:
+            notes = side.table.notes
+            place = {token: index for index, token in enumerate(notes.get("tokens", ()))}
+            for i, token in enumerate(side.table.vocab.tokens):
+                mate, level = int(side.partners[i]), int(side.levels[i])
+                if mate >= 0:
+                    lines.writerow(
+                        [side.name, i, token, LEVELS[level - 1], mate, source.tokens[mate]]
+                    )
+                elif i in place:
+                    figures = [_figure(notes.get(name), place[i]) for name in columns]
+                    lines.writerow([side.name, i, token, "rebuilt", "", "", *figures])
+                else:
+                    lines.writerow([side.name, i, token, "unknown"])
+
+
+def _figure(values: Any, index: int) -> str:
+    return f"{values[index]:.6g}" if isinstance(values, Sequence) and len(values) > index else ""
+
+
+def _healed(
+    source: Checkpoint,
+    result: Path,
+    texts: Sequence[str],
+    seconds: float | None,
+    total: int | None,
+    seed: int,
+) -> dict[str, float]:
+    """Train the result on the texts."""
+    with _models_extra("healing"):
+        from tokenspace.nn.heal import heal
+    done = heal(source.root, result, texts, seconds=seconds, total=total, seed=seed)
+    return {f"heal_{name}": float(value) for name, value in asdict(done).items()}
+
+
+@contextmanager
+def _models_extra(what: str) -> Iterator[None]:
+    try:
+        yield
+    except ImportError as fault:
+        raise MissingExtra(
+            f"{what} needs torch and transformers",
+            hint='pip install "tokenspace[models]", or add --no-validate',
+        ) from fault
+
+
+def _measured(source: Checkpoint, result: Path, texts: Sequence[str] | None) -> dict[str, float]:
+    """Load the result, run it once, and measure both models on the texts."""
+    with _models_extra("loading the result"):
+        from tokenspace.nn.quality import quality
+        from tokenspace.nn.validate import validate
+    findings = validate(result)
+    findings.check()
+    if not findings.ran:
+        log.warning("the result is too large to be run here: checked by its headers only")
+        return {}
+    return quality(source.root, result, list(texts) if texts is not None else sample())
+
+
+def sample() -> list[str]:
+    """Return the default text for measuring: the first pages of Python's documentation."""
+    from tokenspace.stdlib_text import documents
+
+    texts, size = [], 0
+    for document in documents():
+        texts.append(document.text)
+        size += len(document.text.encode())
+        if size >= _SAMPLE:
+            break
+    return texts

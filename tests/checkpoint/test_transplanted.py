@@ -1,0 +1,179 @@
+"""The commands that give a whole model directory other tokens: transplant, expand, prune."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import transformers as tf
+from click.testing import CliRunner
+from tiny_models import make_tokenizer, new_model, wrap
+from tokenizers import AddedToken
+
+from tokenspace.cli import root
+from tokenspace.errors import ConfigError, InputError
+from tokenspace.table import EmbeddingTable
+
+TEXT = "the quick brown fox sat on the mat\na naive cat and a hat\n" * 20
+
+
+def run(*words: object) -> str:
+    done = CliRunner().invoke(root, [str(word) for word in words], standalone_mode=False)
+    if done.exception:
+        raise done.exception
+    return done.output
+
+
+@pytest.fixture
+def text(tmp_path: Path) -> Path:
+    path = tmp_path / "text.txt"
+    path.write_text(TEXT)
+    return path
+
+
+def report(folder: Path) -> dict:
+    return json.loads((folder / "report.json").read_text())
+
+
+def lines(folder: Path) -> list[dict[str, str]]:
+    with (folder / "provenance.tsv").open(newline="") as file:
+        return list(csv.DictReader(file, dialect="excel-tab"))
+
+
+@pytest.mark.parametrize("name", ["gpt2", "llama", "bert"])
+def test_a_transplant_says_what_it_did(name, model, tokenizer, text, tmp_path):
+    other = tokenizer("llama" if name != "llama" else "gpt")
+    out = tmp_path / "out"
+    given = ["--source", model(name), "--target", other, "--out", out]
+    run("transplant", "mean", *given, "--eval-text", text)
+    done, rows = report(out), lines(out)
+    figures = done["metrics"]
+    assert figures["bits_per_byte_before"] > 0 and figures["bits_per_byte_after"] > 0
+    assert figures["gain_low"] - 1e-9 <= figures["gain"] <= figures["gain_high"] + 1e-9
+    assert {row["role"] for row in done["rows"]} >= {"input"}
+    html = (out / "report.html").read_text()
+    assert "<script" not in html and "<svg" in html
+    sides = {row["side"] for row in rows}
+    assert sides == ({"input", "output"} if name == "llama" else {"input"})
+    assert len(rows) == len(sides) * figures["rows"]
+    old, new = EmbeddingTable.load(model(name)), EmbeddingTable.load(out)
+    for row in rows:
+        if row["side"] == "input" and row["source_id"]:
+            i, j = int(row["id"]), int(row["source_id"])
+            np.testing.assert_array_equal(new.vectors[i], old.vectors[j])
+            assert old.vocab.tokens[j] == row["source_token"]
+    copied = sum(v for k, v in figures.items() if k.startswith("copied_"))
+    assert copied == sum(bool(r["source_id"]) for r in rows if r["side"] == "input")
+
+
+def test_the_same_again_from_the_report(model, tokenizer, text, tmp_path):
+    given = ["--source", model("gpt2"), "--target", tokenizer("llama"), "--rows", 300]
+    run("transplant", "mean", *given, "--out", tmp_path / "a", "--eval-text", text)
+    run("run", tmp_path / "a" / "report.json", "--out", tmp_path / "b")
+    for name in ("model.safetensors", "config.json", "tokenizer.json", "provenance.tsv"):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+    assert json.loads((tmp_path / "b" / "config.json").read_text())["vocab_size"] == 300
+
+
+def test_a_donor_model_serves_both_sides(model, tokenizer, tmp_path):
+    """An untied model takes the donor's input for its input and its output for its output."""
+    source, donor = tmp_path / "source", model("llama")
+    new_model("llama", 266).save_pretrained(source)
+    wrap(make_tokenizer("gpt"), "gpt").save_pretrained(source)
+    given = ["--source", source, "--donor", donor, "--target", donor, "--out", tmp_path / "out"]
+    run("transplant", "omp", *given, "--k", 1, "--allow-few", "--no-validate")
+    rows = [row for row in lines(tmp_path / "out") if row["from"] == "rebuilt"]
+    assert {row["side"] for row in rows} == {"input", "output"}
+    pairs: dict[str, list[float]] = {}
+    for row in rows:
+        pairs.setdefault(row["token"], []).append(float(row["residual"]))
+    assert all(len(pair) == 2 for pair in pairs.values())
+    assert any(a != b for a, b in pairs.values())
+
+
+def test_expanding_keeps_every_old_row(model, text, tmp_path):
+    bigger = tmp_path / "bigger"
+    old = make_tokenizer("gpt")
+    old.add_tokens([AddedToken("Ġnaivehat"), AddedToken("matcat")])
+    wrap(old, "gpt").save_pretrained(bigger)
+    out = tmp_path / "out"
+    said = run("expand", model("gpt2"), bigger, "--out", out, "--eval-text", text)
+    assert "bits per byte" in said
+    before, after = EmbeddingTable.load(model("gpt2")), EmbeddingTable.load(out)
+    n = len(before.vectors)
+    assert len(after.vectors) == n + 2
+    np.testing.assert_array_equal(after.vectors[:n], before.vectors)
+    mean = before.vectors.mean(axis=0, dtype=np.float64)
+    np.testing.assert_allclose(after.vectors[n:], np.stack([mean, mean]), rtol=1e-5)
+
+
+def test_what_is_no_extension_is_refused_by_its_first_id(model, tokenizer, tmp_path):
+    with pytest.raises(InputError, match=r"id 0 is '<\|endoftext\|>' there and '<unk>' here"):
+        run("expand", model("gpt2"), tokenizer("llama"), "--out", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["gpt2", "llama", "bert", "t5"])
+def test_pruning_keeps_logits_and_split(name, model, tmp_path):
+    some = tmp_path / "some.txt"
+    some.write_text("the quick fox\nbrown fox\n")
+    out = tmp_path / "out"
+    run("prune", model(name), "--text", some, "--out", out, "--eval-text", some)
+    old, new = (tf.AutoTokenizer.from_pretrained(str(f)) for f in (model(name), out))
+    line = "the quick fox"
+    before, after = old(line)["input_ids"], new(line)["input_ids"]
+    assert old.convert_ids_to_tokens(before) == new.convert_ids_to_tokens(after)
+    tables = EmbeddingTable.load(model(name)), EmbeddingTable.load(out)
+    assert len(tables[1].vectors) < len(tables[0].vectors)
+    np.testing.assert_array_equal(tables[0].vectors[before], tables[1].vectors[after])
+    if name != "t5":
+        assert report(out)["metrics"]["tokens_per_byte_before"] == pytest.approx(
+            report(out)["metrics"]["tokens_per_byte_after"]
+        )
+
+
+def test_bad_requests_leave_nothing(model, tokenizer, tmp_path):
+    out = tmp_path / "out"
+    given = ["--source", model("gpt2"), "--target", tokenizer("llama"), "--out", out]
+    for words, name in (
+        ([*given, "--rows", 5], "rows=5"),
+        ([*given, "--map", "nothing"], "--map nothing"),
+        ([*given, "--map", "nothing=0"], "nothing"),
+    ):
+        with pytest.raises(ConfigError, match=name):
+            run("transplant", "mean", *words)
+        assert not out.exists()
+    out.mkdir()
+    with pytest.raises(ConfigError, match="exists"):
+        run("transplant", "mean", *given)
+    table = tmp_path / "table"
+    EmbeddingTable.load(model("gpt2")).save(table)
+    with pytest.raises(ConfigError, match="--rows is about model directories"):
+        run(
+            "transplant",
+            "mean",
+            "--source",
+            table,
+            *given[2:4],
+            "--out",
+            tmp_path / "t",
+            "--rows",
+            9,
+        )
+
+
+def test_a_result_that_does_not_work_is_not_left(model, tokenizer, tmp_path, monkeypatch):
+    from tokenspace.errors import FormatError
+    from tokenspace.nn import validate as module
+
+    def broken(folder, **_):
+        return module.Findings("AutoModel", 1, True, {}, ("missing keys: x",))
+
+    monkeypatch.setattr(module, "validate", broken)
+    given = ["--source", model("gpt2"), "--target", tokenizer("llama"), "--out", tmp_path / "out"]
+    with pytest.raises(FormatError, match="missing keys: x"):
+        run("transplant", "mean", *given)
+    assert list(tmp_path.iterdir()) == []
