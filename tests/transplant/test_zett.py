@@ -457,7 +457,7 @@ def test_a_masked_model_can_be_trained_through(tmp_path: Path) -> None:
     vocab.write(tmp_path / "bert")
     opened = Checkpoint.open(tmp_path / "bert")
     trained = replace(QUICK, steps=5).train(opened, Corpus(texts()))
-    target = wordpiece(texts(1), 90)
+    target = byte_bpe(texts(1), 330)
     table = QUICK(opened.table(), target, hypernet=trained)
     assert table.notes["rebuilt"] > 0
     assert trained.notes["loss_last"] < 2 * np.log(LEAST)
