@@ -222,6 +222,30 @@ class ChildPeer:
             self._child.stdout.close()
 
 
+_LAUNCH = """
+import json, resource, subprocess, sys, time
+wall = time.perf_counter()
+done = subprocess.run(sys.argv[1:], capture_output=True, text=True)
+wall = time.perf_counter() - wall
+if done.returncode:
+    sys.exit(done.stdout + done.stderr)
+used = resource.getrusage(resource.RUSAGE_CHILDREN)
+print(json.dumps([wall, used.ru_utime + used.ru_stime, round(used.ru_maxrss / 1024, 1)]))
+"""
+
+
+def run_command(*arguments: str | Path) -> Cost:
+    """Run a command as a process and return what it cost as a whole, its start included.
+
+    A small process starts it, since the kernel counts the memory of who starts as a first peak.
+    """
+    launch = [sys.executable, "-c", _LAUNCH, *map(str, arguments)]
+    done = subprocess.run(launch, check=False, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"{arguments[0]}: {done.stderr[-2000:]}")
+    return Cost(*json.loads(done.stdout))
+
+
 def main(
     family: str, rows: Callable[[bool], Sequence[Result]], description: str | None = None
 ) -> None:

@@ -4,19 +4,25 @@ mergekit pins other versions of its libraries, so it lives in ``.peers/mergekit`
 and runs as a process of its own, which times itself: neither its start nor the files count. Both
 get all targets in one call, as mergekit's command does by default, and both use every core. The
 packages wechsel and deepfocus live and run likewise; what is timed is the step from the tokens'
-vectors to their rows.
+vectors to their rows. The two whole commands run as processes, on directories made by transformers.
 """
 
 from __future__ import annotations
 
+import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import torch
+from safetensors.numpy import load_file
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from harness import ChildPeer, Result, alternate, compare, main
+from harness import ChildPeer, Cost, Result, alternate, compare, main, run_command
+from tokenspace import data
+from tokenspace.tokenizer_training import byte_bpe
 from tokenspace.transplant._neighbours import mixtures, unit
 from tokenspace.transplant.focus import sparse_sums
 from tokenspace.transplant.omp import pursue
@@ -124,19 +130,7 @@ def combination(
     work = f"{method} combination, {m} new tokens, {n} old, {width} and {d} dimensions"
     unit = "tokens per CPU second"
     rate = compare(work, mine, theirs, peer_name=package, amount=m, unit=unit, goal=goal, note=note)
-    peaks = rate.peak_mb_ours, rate.peak_mb_peer
-    if not peaks[0] or not peaks[1]:
-        return [rate]
-    memory = replace(
-        rate,
-        ours=peaks[0],
-        peer=peaks[1],
-        unit="peak megabytes beyond the inputs",
-        ratio=peaks[1] / peaks[0],
-        goal=less,
-        note="ratio: how many times less",
-    )
-    return [rate, memory]
+    return [rate, *memory(rate, "peak megabytes beyond the inputs", goal=less)]
 
 
 def by_wechsel(new: np.ndarray, old: np.ndarray, rows: np.ndarray) -> np.ndarray:
@@ -149,8 +143,9 @@ def by_focus(new: np.ndarray, old: np.ndarray, rows: np.ndarray) -> np.ndarray:
     return sparse_sums(unit(new), unit(old), rows)[0]
 
 
-def rows(quick: bool) -> Sequence[Result]:
-    m, N, d, k = (300 if quick else 2000), 4000, 768, 64
+def pursuit(m: int, N: int, *, repeats: int = 3) -> list[Result]:
+    """Race the choice of k anchors for m targets among N: rates, equal supports, memory."""
+    d, k = 768, 64
     draw = np.random.default_rng(0)
     targets = draw.standard_normal((m, d)).astype(np.float32)
     anchors = draw.standard_normal((N, d)).astype(np.float32)
@@ -164,7 +159,7 @@ def rows(quick: bool) -> Sequence[Result]:
         np.save(Path(folder) / "targets.npy", targets)
         np.save(Path(folder) / "anchors.npy", anchors)
         with ChildPeer("mergekit", PEER, {"folder": folder, "k": k}) as peer:
-            mine, theirs = alternate(ours, peer.run)
+            mine, theirs = alternate(ours, peer.run, repeats)
             note = peer.note
         if theirs:
             chosen = np.load(Path(folder) / "supports.npy")
@@ -187,7 +182,6 @@ def rows(quick: bool) -> Sequence[Result]:
         rate("cpu", "targets per CPU second", 12.0),
         rate("wall", "targets per second", None),
     ]
-    first = results[0]
     if theirs:
         results.append(
             Result(
@@ -202,23 +196,93 @@ def rows(quick: bool) -> Sequence[Result]:
                 peak_mb_peer=None,
             )
         )
-        if first.peak_mb_ours and first.peak_mb_peer:
-            results.append(
-                Result(
-                    work=work,
-                    ours=first.peak_mb_ours,
-                    peer=first.peak_mb_peer,
-                    peer_name="mergekit",
-                    unit="peak megabytes beyond the inputs",
-                    ratio=first.peak_mb_peer / first.peak_mb_ours,
-                    goal=1.0,
-                    peak_mb_ours=first.peak_mb_ours,
-                    peak_mb_peer=first.peak_mb_peer,
-                    note="ratio: how many times less",
-                )
-            )
+    return [*results, *memory(results[0], "peak megabytes beyond the inputs", goal=1.0)]
+
+
+def memory(rate: Result, unit: str, goal: float) -> list[Result]:
+    """Return the line on the peaks of what ``rate`` timed, if both are known."""
+    ours, peer = rate.peak_mb_ours, rate.peak_mb_peer
+    if not ours or not peer:
+        return []
+    note = "ratio: how many times less"
+    ratio = peer / ours
+    return [replace(rate, ours=ours, peer=peer, unit=unit, ratio=ratio, goal=goal, note=note)]
+
+
+def make_model(folder: Path, texts: Sequence[str], tokens: int, start: str) -> None:
+    """Save a small Llama with random weights and its own tokenizer, as transformers does it."""
+    vocab = byte_bpe(texts, tokens, start=start)
+    names = {"bos_token": start, "eos_token": start}
+    PreTrainedTokenizerFast(tokenizer_object=vocab.tokenizer, **names).save_pretrained(folder)
+    config = LlamaConfig(
+        vocab_size=len(vocab),
+        hidden_size=256,
+        intermediate_size=512,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        bos_token_id=vocab.roles["bos"],
+        eos_token_id=vocab.roles["eos"],
+    )
+    LlamaForCausalLM(config).save_pretrained(folder)
+
+
+def whole_commands(quick: bool) -> list[Result]:
+    """Race both commands on the same two directories: processes from their start to their end."""
+    sizes = (1500, 2250) if quick else (4000, 6000)
+    texts = [text for _, text in data.manual()]
+    bench = Path(__file__).resolve().parents[1]
+    ours_at = Path(sys.executable).with_name("tokenspace")
+    peer_at = bench / ".peers" / "mergekit" / "bin" / "mergekit-tokensurgeon"
+    torch.manual_seed(0)
+    with tempfile.TemporaryDirectory() as name:
+        base, donor, mine_at, theirs_at = (Path(name) / x for x in ("base", "donor", "out", "peer"))
+        make_model(base, texts[::2], sizes[0], "<s>")
+        make_model(donor, texts[1::2], sizes[1], "<|start|>")
+
+        def ours() -> Cost:
+            given = ("--source", base, "--target", donor, "--donor", donor, "--out", mine_at)
+            knobs = ("--k", "64", "--no-validate", "--force")
+            return run_command(ours_at, "transplant", "omp", *given, *knobs)
+
+        def peer() -> Cost:
+            return run_command(peer_at, base, donor, theirs_at, "-k", "64", "-a", "omp")
+
+        there = peer_at.is_file()
+        mine, theirs = alternate(ours, peer if there else None, 1 if quick else 3)
+        note = "" if there else "mergekit absent: make peers"
+        if there:
+            ends = [load_file(at / "model.safetensors") for at in (mine_at, theirs_at)]
+            a, b = (end["model.embed_tokens.weight"] for end in ends)
+            same = (np.abs(a - b).max(axis=1) < 1e-3).mean() if a.shape == b.shape else 0.0
+            note = f"equal rows within 1e-3: {same:.1%}"
+    work = f"omp of {sizes[0]} tokens to {sizes[1]}, whole command"
+
+    def rate(clock: str, unit: str, goal: float | None) -> Result:
+        return compare(
+            work,
+            mine,
+            theirs,
+            peer_name="mergekit-tokensurgeon",
+            amount=1.0,
+            unit=unit,
+            goal=goal,
+            clock=clock,
+            note=note,
+        )
+
+    first = rate("wall", "commands per second", 1 / 0.3)
     return [
-        *results,
+        first,
+        rate("cpu", "commands per CPU second", None),
+        *memory(first, "peak megabytes of the process", goal=2.0),
+    ]
+
+
+def rows(quick: bool) -> Sequence[Result]:
+    return [
+        *pursuit(300 if quick else 2000, 4000),
+        *pursuit(60 if quick else 300, 30_000, repeats=1 if quick else 3),  # 3.6 GB would be G
+        *whole_commands(quick),
         *combination("WECHSEL", "wechsel", WECHSEL, by_wechsel, goal=2.0, less=2.0, quick=quick),
         *combination(  # once: the peer takes minutes
             "FOCUS", "deepfocus", FOCUS, by_focus, goal=5.0, less=5.0, quick=quick, repeats=1

@@ -83,10 +83,6 @@ __all__ = ["OMP", "follow", "held_out", "provenance", "pursue", "select", "solve
 log = logging.getLogger(__name__)
 
 CURVE = (1, 2, 4, 8, 16, 32, 64)  # the values of k that "auto" compares
-CANDIDATES = 768  # anchors that a target looks at between two products with all
-LONGEST = 64  # how many of them are there for their length alone
-PROBES = 128  # anchors that measure how much the others' α have moved
-SURE = 4.5  # standard deviations that no other anchor is expected to leap
 ALGEBRA = {"contract", "reassoc", "nnan", "nsz"}  # lets loops use the vector registers
 
 
@@ -266,7 +262,7 @@ def select(
                 spread(work, len(parts[0]), workers=threads)
                 meter.add(len(parts[0]))
     redo = np.flatnonzero(hard)
-    supports[redo] = follow(X[redo], A, k, tolerance, threads=threads)
+    supports[redo] = follow(X[redo], A, k, tolerance)
     return supports
 
 
@@ -355,176 +351,56 @@ def _greedy(G: Any, floor: float, alpha: Any, lengths: Any, supports: Any, hard:
         hard[b] = supports[b, k - 1] < 0  # ended early: the digits ran out, or the anchors did
 
 
-def follow(
-    targets: Floats2d, anchors: Floats2d, k: int, tolerance: float = 1e-5, *, threads: int = 0
-) -> Ids2d:
+def follow(targets: Floats2d, anchors: Floats2d, k: int, tolerance: float = 1e-5) -> Ids2d:
     """Choose as :func:`select` does, with the residuals at hand instead of the Gram matrix.
 
     Slower for moderate N, but safe for targets and anchors that are nearly dependent, and the way
-    for so many anchors that N² numbers do not fit. Between two products with all anchors only the
-    candidates are looked at, as the module says.
+    for so many anchors that N² numbers do not fit.
     """
     supports = np.full((len(targets), k), -1, np.int64)
-    lengths = np.linalg.norm(anchors, axis=1)
-    order = np.argsort(lengths, kind="stable")
-    longest = np.zeros(len(anchors), np.bool_)
-    longest[order[-LONGEST:]] = True
-    reach = float(lengths[order[-LONGEST - 1]]) if len(anchors) > LONGEST else 0.0
-    probes = np.linspace(0, max(0, len(anchors) - 1), PROBES).astype(np.int64)
-    U = anchors[probes] / np.maximum(lengths[probes, None], 1e-30)
     for start in track(range(0, len(targets), 64), "omp"):
         block = supports[start : start + 64]
         r = targets[start : start + 64].astype(np.float64)  # (b, d)
         Q = np.zeros((len(r), k, r.shape[1]))
         goal = tolerance**2 * np.square(r).sum(axis=1)
         live = np.flatnonzero(np.square(r).sum(axis=1) > goal)
-        while len(live):
+        for t in range(k):
+            if len(live) == 0:
+                break
             alpha = r[live].astype(np.float32) @ anchors.T
-            go_on = np.zeros(len(live), np.bool_)
-
-            def work(
-                i: int,
-                j: int,
-                given: tuple[Any, ...] = (alpha, live, go_on),
-                state: tuple[Any, ...] = (Q, r, block, goal),
-            ) -> None:
-                parts = (part[i:j] for part in given)
-                _advance(*parts, anchors, longest, reach, U, *state)
-
-            spread(work, len(live), workers=threads)
-            live = live[go_on]
+            live = live[_extend(alpha, anchors, live, t, Q, r, block, goal)]
     return supports
 
 
 @kernel(fastmath=ALGEBRA)
-def _advance(
-    alpha: Any,
-    live: Any,
-    go_on: Any,
-    anchors: Any,
-    longest: Any,
-    reach: float,
-    U: Any,
-    Q: Any,
-    r: Any,
-    supports: Any,
-    goal: Any,
-) -> None:
-    """Give every live target anchors for as long as its candidates are sure to hold the best.
-
-    The first is the best of all in α (one row a target); ``go_on`` says which targets need
-    another α. U (p, d) are the unit vectors of the probes.
-    """
-    N, d = anchors.shape
-    k = supports.shape[1]
-    everyone = np.arange(N)
-    near = np.empty(min(N, CANDIDATES), np.int64)
-    rows = np.empty((len(near), d), np.float32)
-    now = np.empty(len(near), np.float32)
-    taken = np.zeros(N, np.bool_)
+def _extend(
+    alpha: Any, anchors: Any, live: Any, t: int, Q: Any, r: Any, supports: Any, goal: Any
+) -> npt.NDArray[np.bool_]:
+    """Give every live target its next anchor; return which of them are to go on."""
+    go_on = np.zeros(len(live), np.bool_)
     for row, b in enumerate(live):
-        a, t = alpha[row], 0
-        while t < k and supports[b, t] >= 0:
-            a[supports[b, t]] = 0
-            t += 1
-        before = _products(U, r[b])
-        where = _take(a, everyone, np.float32(0), anchors, t, Q[b], r[b])
-        if where < 0:
-            continue
-        supports[b, t] = where
-        t += 1
-        if t == k or np.sum(r[b] * r[b]) <= goal[b]:
-            continue
-        taken[supports[b, :t]] = True
-        count, edge = _candidates(a, longest, taken, near)
-        taken[supports[b, :t]] = False
-        for i in range(count):
-            rows[i] = anchors[near[i]]
-        go_on[row] = True
-        while count:
-            bound = np.float32(0)
-            if edge > 0:
-                after = _products(U, r[b])
-                beta = np.sum(after * before) / max(np.sum(before * before), 1e-30)
-                after -= beta * before
-                sigma = np.sqrt(np.sum(after * after) / len(U))
-                bound = np.float32(abs(beta) * edge + SURE * sigma * reach)
-            now[:count] = _products(rows[:count], r[b])
-            where = _take(now[:count], near, bound, anchors, t, Q[b], r[b])
-            if where < 0:
+        a, q = alpha[row], Q[b, t]
+        for s in range(t):
+            a[supports[b, s]] = 0
+        while True:
+            j = _largest(a)
+            if j < 0:
                 break
-            supports[b, t] = near[where]
-            rows[where] = 0  # never chosen again
-            t += 1
-            if t == k or np.sum(r[b] * r[b]) <= goal[b]:
-                go_on[row] = False
-                break
-
-
-@kernel(fastmath=ALGEBRA)
-def _products(rows: Any, r: Any) -> Any:
-    """Return the inner product of every row with r, in float32."""
-    x = r.astype(np.float32)
-    found = np.empty(len(rows), np.float32)
-    for i in range(len(rows)):
-        total, row = np.float32(0), rows[i]
-        for n in range(len(x)):
-            total += row[n] * x[n]
-        found[i] = total
-    return found
-
-
-@kernel(fastmath=ALGEBRA)
-def _candidates(a: Any, longest: Any, taken: Any, near: Any) -> Any:
-    """Write to ``near`` the ids of great |α| and the longest; return how many, and the edge.
-
-    All other ids that are not taken have |α| < edge; it is 0 where there are no others.
-    """
-    N = len(a)
-    edge = np.float32(0)
-    rank = 0
-    if len(near) < N:
-        sample = -np.sort(-np.abs(a[:: max(1, N // 1024)]))
-        rank = int(0.8 * (len(near) - LONGEST) * len(sample) / N)
-        edge = sample[rank]
-    while True:
-        count = 0
-        for i in range(N):
-            if abs(a[i]) >= edge or longest[i]:
-                if not taken[i]:
-                    if count < len(near):
-                        near[count] = i
-                    count += 1
-        if count <= len(near):
-            return count, edge
-        if rank == 0:
-            return 0, edge  # too many equals: no candidates then
-        rank //= 2
-        edge = sample[rank]
-
-
-@kernel(fastmath=ALGEBRA)
-def _take(a: Any, ids: Any, bound: Any, anchors: Any, t: int, Q: Any, r: Any) -> int:
-    """Take the atom of the greatest |α| above ``bound`` into Q and out of r; return its place.
-
-    Atoms in the span are passed over, since their coefficients would explode; -1 if none is left.
-    """
-    q = Q[t]
-    while True:
-        where = _largest(a)
-        if where < 0 or abs(a[where]) <= bound:
-            return -1
-        q[:] = anchors[ids[where]]
-        length = np.sum(q * q)
-        for _ in range(2):  # twice is enough (Kahan, Parlett)
-            for s in range(t):
-                q -= np.sum(Q[s] * q) * Q[s]
-        pivot = np.sum(q * q)
-        if pivot > 1e-6 * length:
+            q[:] = anchors[j]
+            length = np.sum(q * q)
+            for _ in range(2):  # twice is enough (Kahan, Parlett)
+                for s in range(t):
+                    q -= np.sum(Q[b, s] * q) * Q[b, s]
+            pivot = np.sum(q * q)
+            if pivot <= 1e-6 * length:
+                a[j] = 0  # in the span already: its coefficient would explode
+                continue
             q /= np.sqrt(pivot)
-            r -= np.sum(q * r) * q
-            return where
-        a[where] = 0
+            r[b] -= np.sum(q * r[b]) * q
+            supports[b, t] = j
+            go_on[row] = np.sum(r[b] * r[b]) > goal[b]
+            break
+    return go_on
 
 
 def solve(
