@@ -23,6 +23,7 @@ from .errors import ConfigError, InputError, TokenspaceError
 
 if TYPE_CHECKING:
     from .recipe import Evidence, Knob, Recipe
+    from .report import Report
 
 __all__ = ["main"]
 
@@ -167,10 +168,7 @@ def method_command(entry: catalog.Entry) -> click.Command:
         others = {str(option.name): options[str(option.name)] for option in more}
         values = {**_read_config(config, recipe), **chosen}
         report = run_method(entry, values, given, out, force, **others)
-        if as_json:
-            click.echo(report.to_json())
-        else:
-            click.echo(f"{out}: {report.title} in {report.seconds:.1f} s")
+        echo_report(report, out, as_json)
 
     return click.Command(
         entry.name,
@@ -280,3 +278,16 @@ def json_option(function: Callable[..., Any]) -> Callable[..., Any]:
 def echo_json(value: object) -> None:
     """Print a value as JSON on standard output."""
     click.echo(json.dumps(value, ensure_ascii=False, indent=2, default=str))
+
+
+def echo_report(report: Report, out: str, as_json: bool) -> None:
+    """Print what a run gave: where it is, its figures and its notes, or the report as JSON."""
+    if as_json:
+        return click.echo(report.to_json())
+    click.echo(f"{out}: {report.title} in {report.seconds:.1f} s")
+    for name, value in report.metrics.items():
+        figure = f"{value:,.0f}" if float(value).is_integer() else f"{value:.4f}"
+        click.echo(f"  {name.replace('_', ' ')}: {figure}")
+    for note in report.notes:
+        click.echo(f"  {note}")
+    return None

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from . import catalog
-from .cli import echo_json, json_option
+from .cli import echo_json, echo_report, json_option
 from .errors import ClaimFailed, ConfigError, InputError, MissingEvidence, TokenspaceError
 
 if TYPE_CHECKING:
@@ -221,9 +221,7 @@ def run_command(report: str, out: str, force: bool, as_json: bool) -> None:
                     hint="restore the file, or add --force to run with what is there",
                 )
     done = run_method(entry, recipe, given, out, force, **options)
-    if as_json:
-        return click.echo(done.to_json())
-    return click.echo(f"{out}: {done.title} in {done.seconds:.1f} s")
+    echo_report(done, out, as_json)
 
 
 # ------------------------------------------------------------------------------------- compare

@@ -23,7 +23,7 @@ _SHORT = 400  # bytes of a text for an encoder, which cuts what is longer than i
 
 
 def language_model(folder: Path) -> Any:
-    """Load the language model in a directory, or None where it has no head for one.
+    """Load the language model in a directory; None where it has no head, or encodes sentences.
 
     Code of the directory's own is never run.
     """
@@ -32,7 +32,8 @@ def language_model(folder: Path) -> Any:
     checkpoint = Checkpoint.open(folder)
     loader: Any = AutoModelForMaskedLM if checkpoint.masked else AutoModelForCausalLM
     heads = [name for name in checkpoint.architectures if name.endswith(("LM", "LMHeadModel"))]
-    if not heads or checkpoint.kind == "encoder-decoder":
+    sentences = (checkpoint.root / "modules.json").is_file()  # its head, if named, is not stored
+    if not heads or sentences or checkpoint.kind == "encoder-decoder":
         return None
     return loader.from_pretrained(str(checkpoint.folder), dtype="float32").eval()
 
@@ -67,7 +68,7 @@ def quality(source: Path, result: Path, texts: Sequence[str]) -> dict[str, float
             "gain_low": -high,
             "gain_high": -low,
         }
-    if checkpoints[0].kind == "encoder" and not any(c.masked for c in checkpoints):
+    if checkpoints[0].kind == "encoder":
         from tokenspace.metrics import cosine
         from tokenspace.nn.encoder import load_encoder
 

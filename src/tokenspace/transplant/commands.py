@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tokenspace.cli import json_option
+from tokenspace.cli import echo_report, json_option
 from tokenspace.errors import ConfigError, InputError
 from tokenspace.transplant import EVIDENCE
 
 if TYPE_CHECKING:
     from tokenspace.checkpoint import Checkpoint
-    from tokenspace.report import Report
     from tokenspace.vocab import Vocabulary
 
 _GIVEN_BY_EXPAND = ("source", "target", "model")
@@ -39,22 +38,6 @@ def _inputs(function: Callable[..., Any]) -> Callable[..., Any]:
             option = click.option(flag, metavar="PATH", multiple=several, help=f"{kind}, if needed")
             function = option(function)
     return function
-
-
-def _show(report: Report, out: str, as_json: bool) -> None:
-    if as_json:
-        return click.echo(report.to_json())
-    figures = report.metrics
-    click.echo(f"{out}: {int(figures['rows']):,} rows, {report.seconds:.1f} s")
-    for name in ("bits_per_byte", "tokens_per_byte"):
-        if f"{name}_after" in figures:
-            before, after = figures[f"{name}_before"], figures[f"{name}_after"]
-            click.echo(f"  {name.replace('_', ' ')}: {before:.4f} before, {after:.4f} after")
-    if "cosine" in figures:
-        click.echo(f"  cosine of a text's vectors before and after: {figures['cosine']:.4f}")
-    for note in report.notes:
-        click.echo(f"  {note}")
-    return click.echo(f"  report: {Path(out) / 'report.html'}")
 
 
 @click.command("expand")
@@ -98,7 +81,7 @@ def expand_command(
     )
     check_extends(opened, Vocabulary.load(str(given["target"])), model, tokenizer)
     report = run_method(entry, recipe.to_dict(), given, out, force, **more)
-    return _show(report, out, as_json)
+    return echo_report(report, out, as_json)
 
 
 def check_extends(source: Checkpoint, target: Vocabulary, model: str, tokenizer: str) -> None:
@@ -178,7 +161,7 @@ def prune_command(
         force=force,
         **{name: value for name, value in more.items() if value is not None},
     )
-    return _show(report, out, as_json)
+    return echo_report(report, out, as_json)
 
 
 @click.command("hypernet")
