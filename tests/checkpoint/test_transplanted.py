@@ -146,6 +146,11 @@ def test_bad_requests_leave_nothing(model, tokenizer, tmp_path):
         with pytest.raises(ConfigError, match=name):
             run("transplant", "mean", *words)
         assert not out.exists()
+    bare = tmp_path / "bare"
+    bare.mkdir()
+    (bare / "tokenizer.json").write_bytes((tokenizer("llama") / "tokenizer.json").read_bytes())
+    with pytest.raises(InputError, match="a tokenizer without the weights"):
+        run("transplant", "omp", *given, "--donor", bare)
     out.mkdir()
     with pytest.raises(ConfigError, match="exists"):
         run("transplant", "mean", *given)

@@ -133,6 +133,11 @@ def find_parts(folder: Path) -> list[Path]:
             f"{folder}: weights only as a pickle, which could run code",
             hint="convert it once: MODEL.save_pretrained(DIR) writes model.safetensors",
         )
+    if any((folder / name).is_file() for name in ("tokenizer.json", "vocab.json", "vocab.txt")):
+        raise FormatError(
+            f"{folder}: a tokenizer without the weights of a model",
+            hint="give a model directory; the transplant method retok needs no second model",
+        )
     raise FormatError(
         f"{folder}: neither table.json nor model.safetensors in it",
         hint="give a table, a model directory, or a file of word vectors",

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from tokenspace.checkpoint import Checkpoint
+from tokenspace.nn.quiet import quiet
 from tokenspace.nn.score import bits_per_byte, blocks, tokens_per_byte
 
 __all__ = ["language_model", "quality"]
@@ -35,7 +36,8 @@ def language_model(folder: Path) -> Any:
     sentences = (checkpoint.root / "modules.json").is_file()  # its head, if named, is not stored
     if not heads or sentences or checkpoint.kind == "encoder-decoder":
         return None
-    return loader.from_pretrained(str(checkpoint.folder), dtype="float32").eval()
+    with quiet():
+        return loader.from_pretrained(str(checkpoint.folder), dtype="float32").eval()
 
 
 def quality(source: Path, result: Path, texts: Sequence[str]) -> dict[str, float]:
