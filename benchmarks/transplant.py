@@ -1,14 +1,16 @@
-"""Orthogonal matching pursuit against mergekit's; WECHSEL's and FOCUS's sums against theirs.
+"""Orthogonal matching pursuit against mergekit's; the sums of WECHSEL, FOCUS and transtok too.
 
 mergekit pins other versions of its libraries, so it lives in ``.peers/mergekit`` (``make peers``)
 and runs as a process of its own, which times itself: neither its start nor the files count. Both
 get all targets in one call, as mergekit's command does by default, and both use every core. The
-packages wechsel and deepfocus live and run likewise; what is timed is the step from the tokens'
-vectors to their rows. The two whole commands run as processes, on directories made by transformers.
+packages wechsel, deepfocus and trans-tokenizers live and run likewise; what is timed is the step
+from the tokens' vectors, or from the counts of their translations, to their rows. The two whole
+commands run as processes, on directories made by transformers.
 """
 
 from __future__ import annotations
 
+import json
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -26,6 +28,7 @@ from tokenspace.tokenizer_training import byte_bpe
 from tokenspace.transplant._neighbours import mixtures, unit
 from tokenspace.transplant.focus import sparse_sums
 from tokenspace.transplant.omp import pursue
+from tokenspace.transplant.transtok import inherit, mix
 
 PEER = """
 import numpy, torch
@@ -95,6 +98,113 @@ def work():
 def done(result):
     numpy.save(f"{folder}/result.npy", result.numpy())
 """
+
+TRANSTOK = """
+import contextlib, copy, json, os
+
+os.environ["TQDM_DISABLE"] = "1"
+
+import numpy, torch, transformers
+from transtokenizers.transtokenizers import remap_model, smooth_mapping
+
+rows = torch.from_numpy(numpy.load(f"{folder}/rows.npy"))
+with open(f"{folder}/counts.json") as file:
+    counts = json.load(file)
+
+class Tokenizers:
+    '''What reads a tokenizer gives one that has been read.'''
+    read = {name: transformers.PreTrainedTokenizerFast.from_pretrained(f"{folder}/{name}")
+            for name in ("source", "target")}
+    from_pretrained = staticmethod(read.__getitem__)
+
+class Model:
+    '''A model that is nothing but its one matrix.'''
+    def __init__(self):
+        self.config = transformers.PretrainedConfig(tie_word_embeddings=True)
+        self.matrix = torch.nn.Embedding.from_pretrained(rows)
+
+    from_pretrained = classmethod(lambda cls, name: cls())
+
+    def get_input_embeddings(self):
+        return self.matrix
+
+    get_output_embeddings = get_input_embeddings
+
+    def resize_token_embeddings(self, count):
+        self.matrix = torch.nn.Embedding.from_pretrained(torch.zeros(count, rows.shape[1]))
+
+for tokenizer in Tokenizers.read.values():
+    tokenizer.additional_special_tokens_ids = []  # asked for, and gone from newer releases
+transformers.AutoTokenizer, transformers.AutoModelForCausalLM = Tokenizers, Model
+fresh = copy.deepcopy(counts)
+
+def work():
+    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
+        found = smooth_mapping("target", fresh)
+        return remap_model("source", "target", found, "source")
+
+def done(result):
+    global fresh
+    fresh = copy.deepcopy(counts)
+    numpy.save(f"{folder}/result.npy", result.matrix.weight.numpy())
+"""
+
+
+def translation(quick: bool) -> list[Result]:
+    """Race the step from counts of translations to rows: tokens without counts inherit some.
+
+    Of the target's tokens 70 % have counts of 1 to 20 source tokens.
+    """
+    size, d = (1500 if quick else 8000), 768
+    texts = [text for _, text in data.manual()]
+    source, target = (
+        byte_bpe(texts[i::2], size, start=start) for i, start in enumerate(("<s>", "<|start|>"))
+    )
+    draw = np.random.default_rng(0)
+    rows = draw.standard_normal((len(source), d)).astype(np.float32)
+    counts: dict[int, dict[int, float]] = {}
+    for token in np.flatnonzero(draw.random(len(target)) < 0.7).tolist():
+        if token not in target.specials:
+            ids = draw.choice(len(source), draw.integers(1, 21), replace=False)
+            counts[token] = dict(zip(ids.tolist(), draw.zipf(1.5, len(ids)).tolist(), strict=True))
+    everything = list(range(len(target)))
+    out = np.zeros((len(target), d), np.float32)
+    made: list[int] = []
+
+    def ours() -> None:
+        given = {token: dict(row) for token, row in counts.items()}
+        inherit(given, target, everything, source)
+        made[:] = mix(out, given, everything, rows)
+
+    with tempfile.TemporaryDirectory() as folder:
+        for name, vocab, start in (("source", source, "<s>"), ("target", target, "<|start|>")):
+            kept = PreTrainedTokenizerFast(
+                tokenizer_object=vocab.tokenizer, bos_token=start, unk_token=start
+            )
+            kept.save_pretrained(Path(folder) / name)
+        np.save(Path(folder) / "rows.npy", rows)
+        named = {
+            target.tokens[token]: {source.tokens[id_]: count for id_, count in row.items()}
+            for token, row in counts.items()
+        }
+        (Path(folder) / "counts.json").write_text(json.dumps(named))
+        with ChildPeer("transtokenizers", TRANSTOK, {"folder": folder}) as peer:
+            mine, theirs = alternate(ours, peer.run, 1 if quick else 3)
+            note = peer.note
+        if theirs:
+            a, b = out[made], np.load(Path(folder) / "result.npy")[made]
+            known = np.isin(made, list(counts))
+            off = np.abs(a[known] - b[known]).max()
+            lengths = np.linalg.norm(a[~known], axis=1) * np.linalg.norm(b[~known], axis=1)
+            cosine = np.median((a[~known] * b[~known]).sum(axis=1) / lengths)
+            note = f"largest difference {off:.0e}; of inherited rows the median cosine {cosine:.2f}"
+    work = f"transtok from counts to rows, {len(target)} new tokens, {d} dimensions"
+    unit = "tokens per CPU second"
+    rate = compare(
+        work, mine, theirs, peer_name="trans-tokenizers", amount=len(target), unit=unit,
+        goal=20.0, note=note,
+    )  # fmt: skip
+    return [rate, *memory(rate, "peak megabytes beyond the inputs", goal=1.0)]
 
 
 def combination(
@@ -281,12 +391,13 @@ def whole_commands(quick: bool) -> list[Result]:
 def rows(quick: bool) -> Sequence[Result]:
     return [
         *pursuit(300 if quick else 2000, 4000),
-        *pursuit(60 if quick else 300, 30_000, repeats=1 if quick else 3),  # 3.6 GB would be G
+        *pursuit(60 if quick else 2000, 30_000, repeats=1),  # 3.6 GB would be G in float32
         *whole_commands(quick),
         *combination("WECHSEL", "wechsel", WECHSEL, by_wechsel, goal=2.0, less=2.0, quick=quick),
         *combination(  # once: the peer takes minutes
             "FOCUS", "deepfocus", FOCUS, by_focus, goal=5.0, less=5.0, quick=quick, repeats=1
         ),
+        *translation(quick),
     ]
 
 

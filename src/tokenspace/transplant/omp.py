@@ -18,14 +18,21 @@ With A (N, d_D) and B (N, d), the anchors' rows in donor and source, and a donor
                      c = argmin_c ‖x − A_Λᵀ c‖² + λ ‖c‖²  (λ = 0 inside the loop);   r = x − A_Λᵀ c
     row = B_Λᵀ c
 
-``select`` finds Λ without ever forming r. It keeps the correlations α = A r, and h_s = A q_s for
-the orthonormal basis q_0, q_1, ... of the chosen atoms, which the Gram matrix G = A Aᵀ supplies::
+``select`` finds Λ without ever forming r. With unit anchors â = a / w, w = ‖a‖, it keeps their
+correlations α = Â r, and h_s = Â q_s for the orthonormal basis q_0, q_1, ... of the chosen ones,
+which the cosines G = Â Âᵀ supply::
 
-    R_s = h_s[j]  for s < t;    ρ² = G_jj − Σ_s R_s²
+    j = argmax_i w_i |α_i|;    R_s = h_s[j]  for s < t;    ρ² = 1 − Σ_s R_s²
     h_t = (G_j − Σ_s R_s h_s) / ρ;    z = α_j / ρ;    α ← α − z h_t
 
-A target whose ρ² or ‖r‖² gets so small that float32 cancels is started again by ``follow``, which
-keeps r and the q_s as float64 vectors. ``solve`` then fits c in float64.
+G is kept in float32 or, where that exceeds ``memory``, as 16-bit integers. What their rounding
+does is known: with v its variance, that of h_t's error is E_t and that of α's D::
+
+    E_t = (v + Σ_s R_s² E_s) / ρ²;    D ← D + z² E_t
+
+Wherever another anchor comes within 6 √D of the largest, the float64 residual decides. A target
+whose doubt 6 √D grows past a 20th of α, or whose ρ² or ‖r‖² comes near nothing, is started again
+by ``follow``, which keeps r and the q_s as float64 vectors. ``solve`` then fits c in float64.
 
 Shapes: targets X (m, d_D), supports Λ (m, k) int64 padded with −1, coefficients (m, k) float32.
 
@@ -43,8 +50,9 @@ Departures from the paper
 
 Cost
 ----
-d_D N² / 2 + m (d_D N + k² N / 2 + k² d_D / 2) multiplications; 4 N² bytes for G. Where G exceeds
-``memory``, ``follow`` treats every target by m k d_D N multiplications and no G.
+d_D N² / 2 + m (d_D N + k² N / 2 + k² d_D / 2) multiplications; 4 or 2 N² bytes for G, so that
+32,000 anchors fit the default ``memory``. Where G exceeds it, ``follow`` treats every target by
+m k d_D N multiplications and no G.
 
 When not to use it
 ------------------
@@ -56,7 +64,8 @@ Reference
 ---------
 Goddard and Fernandes Neto, "Training-Free Tokenizer Transplantation via Orthogonal Matching
 Pursuit", 2025, arXiv:2506.06607. Rubinstein, Zibulevsky and Elad, "Efficient implementation of the
-K-SVD algorithm using batch orthogonal matching pursuit", 2008, for the use of G.
+K-SVD algorithm using batch orthogonal matching pursuit", 2008, for the use of G; the 16 bits and
+their error are ours.
 """
 
 from __future__ import annotations
@@ -69,7 +78,7 @@ from typing import Annotated, Any, ClassVar, Literal
 import numpy as np
 import numpy.typing as npt
 
-from tokenspace.arrays import Floats2d, Ids2d, check_finite
+from tokenspace.arrays import Floats1d, Floats2d, Ids, Ids2d, check_finite
 from tokenspace.errors import InputError
 from tokenspace.jit import kernel, spread
 from tokenspace.progress import Meter, track
@@ -83,6 +92,10 @@ __all__ = ["OMP", "follow", "held_out", "provenance", "pursue", "select", "solve
 log = logging.getLogger(__name__)
 
 CURVE = (1, 2, 4, 8, 16, 32, 64)  # the values of k that "auto" compares
+PIECE = 256  # anchors
+STEPS = np.float32(32000)  # of a 16-bit cosine, with room for one that rounding puts above 1
+HALF = np.float32(32768.5)  # makes a cut to an integer a rounding
+ROUNDING = 1 / 12 / 32000**2  # the variance of one
 ALGEBRA = {"contract", "reassoc", "nnan", "nsz"}  # lets loops use the vector registers
 
 
@@ -241,166 +254,307 @@ def select(
         raise InputError(f"omp: targets are {X.shape[1]} wide and anchors {A.shape[1]}")
     check_finite(X, "omp: targets")
     check_finite(A, "omp: anchors")
-    if normalize:
-        A = A / np.maximum(np.linalg.norm(A, axis=1, keepdims=True), 1e-30)
     m, N = len(X), len(A)
     supports = np.full((m, k), -1, np.int64)
-    hard = np.ones(m, np.bool_)
-    size = 4 * N * N
-    if m and size <= memory << 20:
-        G = A @ A.T
-        lengths = np.square(X, dtype=np.float64).sum(axis=1)
-        floor = max(1e-5, tolerance**2)  # float32 has no digits left below
+    if not supports.size or not N:
+        return supports
+    w = np.linalg.norm(A, axis=1)
+    A = A / np.maximum(w, 1e-30)[:, None]
+    w = (w > 0).astype(np.float32) if normalize else w
+    room = (memory << 20) // N**2  # bytes that a number of G may take
+    if room >= 2:
+        G, unit, v = (A @ A.T, 1.0, 0.0) if room >= 4 else (_cosines(A), 1 / STEPS, ROUNDING)
+        floor = max(1e-5 if room >= 4 else 1e-4, tolerance**2)  # below it ‖r‖² lacks digits
         with Meter("omp", m) as meter:
             for start in range(0, m, 1024):  # few products: BLAS threads spin after each
                 block = slice(start, start + 1024)
-                parts = (X[block] @ A.T, lengths[block], supports[block], hard[block])
+                parts = (X[block], X[block] @ A.T, supports[block])
 
                 def work(i: int, j: int, parts: tuple[Any, ...] = parts) -> None:
-                    _greedy(G, floor, *(part[i:j] for part in parts))
+                    _greedy(G, np.float32(unit), v, A, w, floor, *(part[i:j] for part in parts))
 
                 spread(work, len(parts[0]), workers=threads)
                 meter.add(len(parts[0]))
-    redo = np.flatnonzero(hard)
-    supports[redo] = follow(X[redo], A, k, tolerance)
+    ended = np.flatnonzero(supports[:, -1] < 0)  # the digits ran out, or the anchors did
+    supports[ended] = _follow(X[ended], A, w, k, tolerance, threads)
     return supports
 
 
+def _cosines(A: Floats2d) -> npt.NDArray[np.int16]:
+    """Return A Aᵀ of unit rows in steps of 1/32000, (N, N); only one half of it is computed."""
+    N = len(A)
+    G = np.empty((N, N), np.int16)
+    for start in range(0, N, 256):
+        _store(A[start : start + 256] @ A[start:].T, start, G)
+    return G
+
+
 @kernel(fastmath=ALGEBRA)
-def _largest(alpha: Any) -> int:
-    """Return the lowest index of the greatest |α|, or -1 where all are zero."""
+def _store(product: Any, start: int, G: Any) -> None:
+    """Write rows ``start`` and on of G, from their diagonal block on, and the same columns."""
+    n, width = product.shape
+    for i in range(n):
+        row, given = G[start + i, start:], product[i]
+        for c in range(width):
+            row[c] = np.int16(np.int32(given[c] * STEPS + HALF) - 32768)
+    for c in range(n, width, 32):
+        last = min(c + 32, width)
+        for i in range(0, n, 32):
+            for j in range(c, last):
+                for e in range(i, min(i + 32, n)):
+                    G[start + j, start + e] = G[start + e, start + j]
+
+
+@kernel(fastmath=ALGEBRA)
+def _largest(alpha: Any, w: Any, tops: Any) -> int:
+    """Return the lowest index of the greatest w |α|, or -1 where all are zero.
+
+    ``tops`` receives the greatest of every ``PIECE``: a vectorised maximum first, its place after.
+    """
     best, where = np.float32(0), 0
-    for start in range(0, len(alpha), 256):  # a vectorised maximum first, its place after
+    for p in range(len(tops)):
         top = np.float32(0)
-        for i in range(start, min(start + 256, len(alpha))):
-            top = max(top, abs(alpha[i]))
+        for i in range(p * PIECE, min((p + 1) * PIECE, len(alpha))):
+            top = max(top, w[i] * abs(alpha[i]))
+        tops[p] = top
         if top > best:
-            best, where = top, start
+            best, where = top, p * PIECE
     for i in range(where, len(alpha)):
-        if best > 0 and abs(alpha[i]) == best:
+        if best > 0 and w[i] * abs(alpha[i]) == best:
             return i
     return -1
 
 
 @kernel(fastmath=ALGEBRA)
-def _subtract(g: Any, H: Any, R: Any, h: Any, t: int) -> int:
-    """Write g less the first rows of H, weighted by R, to h; return how many rows that were.
+def _rivals(alpha: Any, w: Any, tops: Any, j: int, doubt: Any, most: Any, found: Any) -> int:
+    """Write to ``found`` all that may be the greatest if every α is off by ``doubt``; how many.
 
-    Eight rows at a time, then four: what bounds the pursuit is how often h passes through the
-    cache. Up to three rows are left to the caller.
+    ``most`` is the greatest w.
     """
-    N = len(h)
-    h[:] = g
-    s = 0
-    while s + 8 <= t:
-        r0, r1, r2, r3 = R[s], R[s + 1], R[s + 2], R[s + 3]
-        r4, r5, r6, r7 = R[s + 4], R[s + 5], R[s + 6], R[s + 7]
-        h0, h1, h2, h3 = H[s], H[s + 1], H[s + 2], H[s + 3]
-        h4, h5, h6, h7 = H[s + 4], H[s + 5], H[s + 6], H[s + 7]
-        for i in range(N):
-            low = r0 * h0[i] + r1 * h1[i] + r2 * h2[i] + r3 * h3[i]
-            h[i] -= low + (r4 * h4[i] + r5 * h5[i] + r6 * h6[i] + r7 * h7[i])
-        s += 8
-    if s + 4 <= t:
-        r0, r1, r2, r3 = R[s], R[s + 1], R[s + 2], R[s + 3]
-        h0, h1, h2, h3 = H[s], H[s + 1], H[s + 2], H[s + 3]
-        for i in range(N):
-            h[i] -= r0 * h0[i] + r1 * h1[i] + r2 * h2[i] + r3 * h3[i]
-        s += 4
-    return s
+    bound = w[j] * (abs(alpha[j]) - doubt)
+    least = bound - most * doubt
+    count = 0
+    for p in range(len(tops)):
+        if tops[p] < least:
+            continue
+        for i in range(p * PIECE, min((p + 1) * PIECE, len(alpha))):
+            if w[i] * (abs(alpha[i]) + doubt) >= bound:
+                found[count] = i
+                count += 1
+    return count
 
 
 @kernel(fastmath=ALGEBRA)
-def _greedy(G: Any, floor: float, alpha: Any, lengths: Any, supports: Any, hard: Any) -> None:
-    """Run the pursuit on α (m, N), which it overwrites; set ``hard`` where it ended early.
+def _update(g: Any, unit: Any, H: Any, R: Any, t: int, pivot: Any, z: Any, alpha: Any) -> None:
+    """Write h_t = (g - Σ_s R_s h_s) / ρ to H and take z h_t off α, a piece at a time.
 
-    ``lengths`` is ‖x‖²; a target is given up at ‖r‖² ≤ floor ‖x‖².
+    Eight rows in one loop, then four: what counts is how often a piece passes the registers.
+    """
+    scale = np.float32(1 / np.sqrt(pivot))
+    for start in range(0, len(alpha), 4096):
+        stop = min(start + 4096, len(alpha))
+        row, a, h = g[start:stop], alpha[start:stop], H[t, start:stop]
+        n = len(h)
+        for i in range(n):
+            h[i] = unit * row[i]
+        s = 0
+        while s + 8 <= t:
+            r0, r1, r2, r3 = R[s], R[s + 1], R[s + 2], R[s + 3]
+            r4, r5, r6, r7 = R[s + 4], R[s + 5], R[s + 6], R[s + 7]
+            h0, h1 = H[s, start:stop], H[s + 1, start:stop]
+            h2, h3 = H[s + 2, start:stop], H[s + 3, start:stop]
+            h4, h5 = H[s + 4, start:stop], H[s + 5, start:stop]
+            h6, h7 = H[s + 6, start:stop], H[s + 7, start:stop]
+            for i in range(n):
+                low = r0 * h0[i] + r1 * h1[i] + r2 * h2[i] + r3 * h3[i]
+                h[i] -= low + (r4 * h4[i] + r5 * h5[i] + r6 * h6[i] + r7 * h7[i])
+            s += 8
+        if s + 4 <= t:
+            r0, r1, r2, r3 = R[s], R[s + 1], R[s + 2], R[s + 3]
+            h0, h1 = H[s, start:stop], H[s + 1, start:stop]
+            h2, h3 = H[s + 2, start:stop], H[s + 3, start:stop]
+            for i in range(n):
+                h[i] -= r0 * h0[i] + r1 * h1[i] + r2 * h2[i] + r3 * h3[i]
+            s += 4
+        while s < t:
+            r0, h0 = R[s], H[s, start:stop]
+            for i in range(n):
+                h[i] -= r0 * h0[i]
+            s += 1
+        for i in range(n):
+            h[i] *= scale
+            a[i] -= z * h[i]
+
+
+@kernel(fastmath=ALGEBRA)
+def _greedy(
+    G: Any, unit: Any, v: float, A: Any, w: Any, floor: float, X: Any, alpha: Any, supports: Any
+) -> None:
+    """Run the pursuit of every row of X with its α (m, N), which it overwrites.
+
+    A target that loses its digits, or has ‖r‖² ≤ floor ‖x‖², is left with a support cut short.
     """
     m, N = alpha.shape
     k = supports.shape[1]
+    d = X.shape[1]
     H = np.empty((k, N), np.float32)
     R = np.empty(k, np.float32)
+    E = np.empty(k)
+    Q = np.empty((k, d))
+    r = np.empty(d)
+    tops = np.empty((N + PIECE - 1) // PIECE, np.float32)
+    found = np.empty(N, np.int64)
+    most = w.max()
     for b in range(m):
-        a, left = alpha[b], lengths[b]  # left = ‖r‖²
+        a = alpha[b]
+        r[:] = X[b]
+        left = _dot(r, r)  # ‖r‖²
+        lowest = floor * left
+        D = 1e-14 * left  # of α itself
+        known = 0  # how many atoms ``r`` and ``Q`` have taken in: they are seldom needed
         for t in range(k):
-            j = _largest(a)
-            if j < 0 or left <= floor * lengths[b]:
+            j = _largest(a, w, tops)
+            doubt = np.float32(6 * np.sqrt(D))
+            if j < 0 or left <= lowest or doubt > 0.05 * abs(a[j]):
                 break
-            g, h = G[j], H[t]
-            pivot = np.float64(g[j])  # ρ², what of a_j is outside the span so far
+            count = _rivals(a, w, tops, j, doubt, most, found)
+            if count > 1:
+                for s in range(known, t):
+                    _orthogonalise(A[supports[b, s]], Q, s, 1)
+                    _take_off(Q[s], r)
+                known, best = t, -1.0
+                for i in found[:count]:
+                    exact = w[i] * abs(_dot(A[i], r))
+                    if exact > best:
+                        best, j = exact, i
+            pivot = 1.0  # ρ², what of â_j is outside the span so far
+            error = v
             for s in range(t):
                 R[s] = H[s, j]
-                pivot -= np.float64(R[s]) * R[s]
-            if pivot < 1e-4 * g[j]:
+                square = np.float64(R[s]) * R[s]
+                pivot -= square
+                error += square * E[s]
+            if pivot < 1e-4:
                 break
-            s = _subtract(g, H, R, h, t)
-            while s < t:
-                r0, h0 = R[s], H[s]
-                for i in range(N):
-                    h[i] -= r0 * h0[i]
-                s += 1
-            scale = np.float32(1 / np.sqrt(pivot))
-            z = a[j] * scale
-            for i in range(N):
-                h[i] *= scale
-                a[i] -= z * h[i]
+            z = np.float32(a[j] / np.sqrt(pivot))
+            _update(G[j], unit, H, R, t, pivot, z, a)
+            E[t] = error / pivot
             left -= np.float64(z) * z
+            D += np.float64(z) * z * E[t]
             supports[b, t] = j
             for s in range(t + 1):  # exactly zero in theory: never chosen again
                 a[supports[b, s]] = 0
-        hard[b] = supports[b, k - 1] < 0  # ended early: the digits ran out, or the anchors did
 
 
-def follow(targets: Floats2d, anchors: Floats2d, k: int, tolerance: float = 1e-5) -> Ids2d:
+@kernel(fastmath=ALGEBRA)
+def _orthogonalise(atom: Any, Q: Any, t: int, passes: int) -> Any:
+    """Write what of ``atom`` is outside the first t rows of Q as row t; return its share."""
+    q, d = Q[t], len(atom)
+    for i in range(d):
+        q[i] = atom[i]
+    length = _dot(q, q)
+    for _ in range(passes):  # twice is enough for any (Kahan, Parlett)
+        for s in range(t):
+            _take_off(Q[s], q)
+    pivot = _dot(q, q)
+    scale = 1 / np.sqrt(max(pivot, 1e-300))
+    for i in range(d):
+        q[i] *= scale
+    return pivot / max(length, 1e-300)
+
+
+@kernel(fastmath=ALGEBRA)
+def _dot(a: Any, b: Any) -> Any:
+    total = 0.0
+    for i in range(len(a)):
+        total += a[i] * b[i]
+    return total
+
+
+@kernel(fastmath=ALGEBRA)
+def _take_off(q: Any, r: Any) -> None:
+    """Make r orthogonal to the unit vector q."""
+    part = _dot(q, r)
+    for i in range(len(r)):
+        r[i] -= part * q[i]
+
+
+def follow(
+    targets: Floats2d,
+    anchors: Floats2d,
+    k: int,
+    tolerance: float = 1e-5,
+    *,
+    threads: int = 0,
+) -> Ids2d:
     """Choose as :func:`select` does, with the residuals at hand instead of the Gram matrix.
 
-    Slower for moderate N, but safe for targets and anchors that are nearly dependent, and the way
-    for so many anchors that N² numbers do not fit.
+    Slower, but safe for targets and anchors that are nearly dependent, and the way for so many
+    anchors that N² numbers do not fit.
     """
-    supports = np.full((len(targets), k), -1, np.int64)
-    for start in track(range(0, len(targets), 64), "omp"):
-        block = supports[start : start + 64]
-        r = targets[start : start + 64].astype(np.float64)  # (b, d)
-        Q = np.zeros((len(r), k, r.shape[1]))
-        goal = tolerance**2 * np.square(r).sum(axis=1)
-        live = np.flatnonzero(np.square(r).sum(axis=1) > goal)
-        for t in range(k):
-            if len(live) == 0:
-                break
-            alpha = r[live].astype(np.float32) @ anchors.T
-            live = live[_extend(alpha, anchors, live, t, Q, r, block, goal)]
+    w = np.linalg.norm(anchors, axis=1)
+    return _follow(targets, anchors / np.maximum(w, 1e-30)[:, None], w, k, tolerance, threads)
+
+
+def _follow(X: Floats2d, A: Floats2d, w: Floats1d, k: int, tolerance: float, threads: int) -> Ids2d:
+    supports = np.full((len(X), k), -1, np.int64)
+    for start in track(range(0, len(X), 256), "omp"):
+        block = slice(start, start + 256)
+        _follow_block(X[block], A, w, tolerance, threads, supports[block])
     return supports
+
+
+def _follow_block(
+    X: Floats2d, A: Floats2d, w: Floats1d, tolerance: float, threads: int, supports: Ids2d
+) -> None:
+    r = X.astype(np.float64)  # (b, d)
+    Q = np.empty((*supports.shape, r.shape[1]))
+    goal = tolerance**2 * np.square(r).sum(axis=1)
+    live = np.flatnonzero(np.square(r).sum(axis=1) > goal)
+    go_on = np.ones(len(X), np.bool_)
+    for t in range(supports.shape[1]):
+        if len(live) == 0:
+            break
+        alpha = r[live].astype(np.float32) @ A.T
+
+        def work(i: int, j: int, at: Ids = live, alpha: Floats2d = alpha, t: int = t) -> None:
+            _extend(A, w, goal, t, at[i:j], alpha[i:j], Q, r, supports, go_on)
+
+        spread(work, len(live), workers=threads)
+        live = live[go_on[live]]
 
 
 @kernel(fastmath=ALGEBRA)
 def _extend(
-    alpha: Any, anchors: Any, live: Any, t: int, Q: Any, r: Any, supports: Any, goal: Any
-) -> npt.NDArray[np.bool_]:
-    """Give every live target its next anchor; return which of them are to go on."""
-    go_on = np.zeros(len(live), np.bool_)
+    A: Any,
+    w: Any,
+    goal: Any,
+    t: int,
+    live: Any,
+    alpha: Any,
+    Q: Any,
+    r: Any,
+    supports: Any,
+    go_on: Any,
+) -> None:
+    """Give every live target its next anchor; say which of them are not to ``go_on``."""
+    tops = np.empty((len(A) + PIECE - 1) // PIECE, np.float32)
     for row, b in enumerate(live):
-        a, q = alpha[row], Q[b, t]
+        a = alpha[row]
         for s in range(t):
             a[supports[b, s]] = 0
+        go_on[b] = False
         while True:
-            j = _largest(a)
+            j = _largest(a, w, tops)
             if j < 0:
                 break
-            q[:] = anchors[j]
-            length = np.sum(q * q)
-            for _ in range(2):  # twice is enough (Kahan, Parlett)
-                for s in range(t):
-                    q -= np.sum(Q[b, s] * q) * Q[b, s]
-            pivot = np.sum(q * q)
-            if pivot <= 1e-6 * length:
+            if _orthogonalise(A[j], Q[b], t, 2) <= 1e-6:
                 a[j] = 0  # in the span already: its coefficient would explode
                 continue
-            q /= np.sqrt(pivot)
-            r[b] -= np.sum(q * r[b]) * q
+            _take_off(Q[b, t], r[b])
             supports[b, t] = j
-            go_on[row] = np.sum(r[b] * r[b]) > goal[b]
+            go_on[b] = _dot(r[b], r[b]) > goal[b]
             break
-    return go_on
 
 
 def solve(
