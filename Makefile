@@ -25,7 +25,7 @@ demo: .venv/.base  ## build a space from Python's own documentation and ask it t
 
 setup: .venv/.dev  ## .venv with the package and everything that development needs
 
-peers: .venv/.peers .peers/mergekit/.done .peers/wechsel/.done .peers/deepfocus/.done  ## the libraries that benchmarks compare with
+peers: .venv/.peers $(foreach p,mergekit wechsel deepfocus transtokenizers,.peers/$(p)/.done)  ## the libraries that benchmarks compare with
 
 check: .venv/.dev  ## lint, formatting, types
 	$(BIN)/ruff check .
@@ -93,4 +93,11 @@ clean:  ## remove what the targets above made, except .venv and .peers
 	@test -x .peers/deepfocus/bin/python || $(BIN)/python -m venv .peers/deepfocus
 	@.peers/deepfocus/bin/python -m pip install -qq --disable-pip-version-check \
 	    torch==2.13.0 deepfocus==1.0.1
+	@touch $@
+
+.peers/transtokenizers/.done: | .venv/bin/python
+	@echo "Installing trans-tokenizers into .peers/transtokenizers ..."
+	@test -x .peers/transtokenizers/bin/python || $(BIN)/python -m venv .peers/transtokenizers
+	@.peers/transtokenizers/bin/python -m pip install -qq --disable-pip-version-check \
+	    torch==2.13.0 transformers==5.24.0 trans-tokenizers==0.1.4
 	@touch $@

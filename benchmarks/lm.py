@@ -43,7 +43,7 @@ def plain_loop(network, ids, recipe: GPT, steps: int) -> None:
 
 def trainer_loop(network, ids, recipe: GPT, steps: int) -> None:
     """Train with transformers' Trainer on a list of windows."""
-    from transformers import Trainer, TrainingArguments
+    from transformers import PrinterCallback, Trainer, TrainingArguments
 
     row = np.array(ids, np.int64)
     places = np.random.default_rng(0).integers(len(row) - recipe.context, size=steps * recipe.batch)
@@ -56,7 +56,9 @@ def trainer_loop(network, ids, recipe: GPT, steps: int) -> None:
             learning_rate=recipe.lr, report_to=[], save_strategy="no", logging_strategy="no",
             disable_tqdm=True,
         )  # fmt: skip
-        Trainer(model=network, args=arguments, train_dataset=windows).train()
+        trainer = Trainer(model=network, args=arguments, train_dataset=windows)
+        trainer.remove_callback(PrinterCallback)  # it would stand in what --json prints
+        trainer.train()
 
 
 def rows(quick: bool) -> list[Result]:

@@ -1,4 +1,4 @@
-"""Write the generated pages: one for every method, the command line, the benchmarks.
+"""Write the generated pages: methods, command line, benchmarks and comparisons.
 
 ``mkdocs build`` runs this as a hook; ``python docs/build.py`` runs it alone. Everything comes
 from the catalogue, the recipes and the recorded results, so nothing here is kept by hand.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import click
 
 from tokenspace import catalog
 from tokenspace.cli import VERBS, root
+from tokenspace.page import dots
 from tokenspace.verbs import describe
 
 DOCS = Path(__file__).resolve().parent
@@ -161,6 +163,26 @@ def benchmark_page(results: Path) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def comparison_page(results: Path) -> str:
+    """Return the recorded comparisons of a family's methods, a table a setting."""
+    parts = [
+        "# Comparisons",
+        "All methods of a family on the same data, as `tokenspace compare FAMILY --on SETTING`"
+        " measures them.",
+    ]
+    for path in sorted(results.glob("compare_*.json")):
+        report = json.loads(path.read_text(encoding="utf-8"))
+        figures = list(dict.fromkeys(key for row in report["rows"] for key in row))
+        columns = [name for name in figures if name not in ("seconds", "bytes")]
+        cells = [[row.get(column, "–") for column in columns] for row in report["rows"]]
+        parts += [f"## {report['title']}", table(columns, cells), *report["notes"]]
+        family = report["title"].partition(",")[0]
+        course = getattr(import_module(f"tokenspace.{family}.trial"), "COURSE", None)
+        if course is not None and set(course[1]) <= set(columns):
+            parts.append(f"<figure>\n{dots(report['rows'], *course)}\n</figure>")
+    return "\n\n".join(parts) + "\n"
+
+
 def build(docs: Path = DOCS) -> list[Path]:
     """Write every generated page below ``docs`` and return their paths."""
     pages = [describe(entry) for entry in catalog.CATALOG]
@@ -168,6 +190,7 @@ def build(docs: Path = DOCS) -> list[Path]:
     texts["methods/index.md"] = methods_index(pages)
     texts["reference/cli.md"] = command_page()
     texts["reference/benchmarks.md"] = benchmark_page(DOCS / "results")
+    texts["reference/comparisons.md"] = comparison_page(DOCS / "results")
     for name, text in texts.items():
         path = docs / name
         path.parent.mkdir(parents=True, exist_ok=True)

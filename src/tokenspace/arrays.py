@@ -39,7 +39,10 @@ class Ragged:
         width = width or next((matrix.shape[-1] for matrix in rows if matrix.size), 0)
         for index, matrix in enumerate(rows):
             if matrix.size and (matrix.ndim != 2 or matrix.shape[1] != width):
-                raise InputError(f"item {index} has shape {matrix.shape}; expected (rows, {width})")
+                raise InputError(
+                    f"item {index} has shape {matrix.shape}; expected (rows, {width})",
+                    hint="make all of them with one encoder",
+                )
         heights = [len(matrix) if matrix.size else 0 for matrix in rows]
         offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(heights, dtype=np.int64)])
         empty = np.zeros((0, width), np.float32)
@@ -77,7 +80,8 @@ class Ragged:
             raise InputError(
                 f"{name}: token vectors have shape {self.flat.shape}, expected (tokens, {width})"
                 if width is not None
-                else f"{name}: token vectors have shape {self.flat.shape}, expected two dimensions"
+                else f"{name}: token vectors have shape {self.flat.shape}, expected two dimensions",
+                hint="encode both sides with one encoder, and join the documents by Ragged.pack",
             )
         sound = (
             len(self.offsets) > 0
@@ -86,7 +90,10 @@ class Ragged:
             and bool((self.heights >= 0).all())
         )
         if not sound:
-            raise InputError(f"{name}: the offsets do not describe {len(self.flat)} rows")
+            raise InputError(
+                f"{name}: the offsets do not describe {len(self.flat)} rows",
+                hint="they begin with 0, never fall, and end with the number of rows: Ragged.pack",
+            )
         check_finite(self.flat, name)
 
     @classmethod

@@ -10,9 +10,12 @@ from __future__ import annotations
 import errno
 import json
 import logging
+import signal
 import sys
+import threading
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -133,13 +136,27 @@ def _knob_option(knob: Knob, where: str) -> click.Option:
     return click.Option([flag], type=KnobType(knob, where), metavar=metavar, help=shown)
 
 
+INPUTS = {
+    "Checkpoint": "a model: directory, package or hub id",
+    "Corpus": "text: files or directories",
+    "EmbeddingTable": "vectors: a table, a file of word vectors, or a model",
+    "Hypernet": "a network that tokenspace hypernet made",
+    "Pairs": "pairs of texts: a file of two columns, or two files of equal lines",
+    "Ragged": "vectors of the tokens of documents",
+    "TextEncoder": "a text encoder: directory, package or hub id",
+    "Vocabulary": "a tokenizer: file, directory, package or hub id; or a word list",
+}
+"""What an input of a method may be, by its type."""
+
+
 def _input_option(item: Evidence) -> click.Option:
     return click.Option(
         ["--" + item.name.replace("_", "-")],
         required=item.required,
         multiple=item.kind in ("Corpus", "Pairs"),
         metavar="PATH",
-        help=f"{item.kind} to load" + ("" if item.required else " (optional)"),
+        help=INPUTS.get(item.kind, f"{item.kind} to load")
+        + ("" if item.required else " (optional)"),
     )
 
 
@@ -255,7 +272,8 @@ def main(args: Sequence[str] | None = None) -> None:
     words = list(sys.argv[1:] if args is None else args)
     debug = any(word in ("-vv", "-vvv") for word in words) or words.count("-v") > 1
     try:
-        code = root.main(words, prog_name="tokenspace", standalone_mode=False)
+        with _cleaned_up_when_told_to_end():
+            code = root.main(words, prog_name="tokenspace", standalone_mode=False)
     except (click.Abort, KeyboardInterrupt):
         click.echo("tokenspace: interrupted", err=True)
         sys.exit(130)
@@ -268,6 +286,23 @@ def main(args: Sequence[str] | None = None) -> None:
         line, code = explain(fault)
         click.echo(f"tokenspace: error: {line}", err=True)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+@contextmanager
+def _cleaned_up_when_told_to_end() -> Iterator[None]:
+    """Let SIGTERM raise like Ctrl-C does, so that what is half written is removed."""
+
+    def end(*_: object) -> None:
+        sys.exit(143)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread may set handlers
+        return
+    former = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, former)
 
 
 def json_option(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -74,7 +74,10 @@ class Corpus:
                 hint="write Corpus(list(texts)), or Corpus.load(path) for files",
             )
         if not isinstance(texts, Iterable):
-            raise InputError(f"a corpus is a list of texts, not {type(texts).__name__}")
+            raise InputError(
+                f"a corpus is a list of texts, not {type(texts).__name__}",
+                hint="write Corpus([text]), or Corpus.load(path) for files",
+            )
         if split not in ("words", "whitespace"):
             raise ConfigError(f"split={split!r} is not 'words' or 'whitespace'")
         if isinstance(texts, Sequence):

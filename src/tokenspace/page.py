@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["draw", "figure", "heading", "page", "table"]
+__all__ = ["dots", "draw", "figure", "heading", "page", "table"]
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1d2330; --soft: #5d6780; --line: #d9deea; --bg: #fff; }
@@ -91,3 +91,24 @@ def draw(paint: Callable[[Axes], None], height: float) -> str:
         canvas.print_svg(stream, metadata={"Date": None})
     text = stream.getvalue()
     return text[text.index("<svg") :]
+
+
+def dots(
+    rows: Sequence[Mapping[str, Any]], label: str, series: Mapping[str, str], name: str = "method"
+) -> str:
+    """Draw a line of dots for every row, the least of the first figure on top; ``<svg>``.
+
+    ``series`` gives the figures of a row that are drawn, and what each is called.
+    """
+    first = next(iter(series))
+    shown = sorted((row for row in rows if first in row), key=lambda row: -float(row[first]))
+
+    def paint(axes: Axes) -> None:
+        axes.grid(axis="y", alpha=0.3)
+        for key, called in series.items():
+            values = [float(row.get(key, "nan")) for row in shown]
+            axes.plot(values, [str(row[name]) for row in shown], "o", label=called)
+        axes.set_xlabel(label)
+        axes.legend()
+
+    return draw(paint, 1.2 + 0.28 * len(shown))

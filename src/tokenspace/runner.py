@@ -64,12 +64,15 @@ def located(kind: Any, name: str) -> str:
         return name
     known = getattr(kind, "__name__", "")
     if known in ("EmbeddingTable", "Checkpoint", "TextEncoder", "Vocabulary"):
-        from .checkpoint.folder import locate, packaged
+        from .checkpoint.folder import is_hub_id, locate, packaged
         from .tokenizer_files import download
 
-        if known == "Vocabulary":
-            return str(packaged(place) or download(place))
-        return str(locate(place)) + name[len(place) :]
+        if known != "Vocabulary":
+            return str(locate(place, adapters=True)) + name[len(place) :]
+        if found := packaged(place):
+            return str(found)
+        if is_hub_id(place):
+            return str(download(place))
     raise InputError(f"{name}: no such file or directory", hint="check the path")
 
 
@@ -129,7 +132,7 @@ def run_method(
         if value not in (None, False, ()):
             raise ConfigError(
                 f"--{name.replace('_', '-')} is about model directories",
-                hint="leave it out, or give a model directory",
+                hint="leave it out, or give a model directory, which has a config.json",
             )
     bag = {
         name: load_input(kinds[name], paths, trust_remote_code=trust)

@@ -42,10 +42,14 @@ class EmbeddingTable:
         shape = self.vectors.shape
         if self.vectors.ndim != 2 or shape[0] != len(self.vocab):
             raise InputError(
-                f"table: {len(self.vocab)} tokens and vectors of shape {shape} do not agree"
+                f"table: {len(self.vocab)} tokens and vectors of shape {shape} do not agree",
+                hint="give one row for every token",
             )
         if self.counts is not None and self.counts.shape != (len(self.vocab),):
-            raise InputError(f"table: counts have shape {self.counts.shape}, not ({shape[0]},)")
+            raise InputError(
+                f"table: counts have shape {self.counts.shape}, not ({shape[0]},)",
+                hint="give one count for every token",
+            )
         if self.vectors.dtype != np.float32 or not self.vectors.flags.c_contiguous:
             object.__setattr__(self, "vectors", np.ascontiguousarray(self.vectors, np.float32))
         if not finite:
@@ -106,7 +110,8 @@ class EmbeddingTable:
         queries = np.asarray(queries, np.float32)
         if queries.ndim != 2 or queries.shape[1] != self.shape[1]:
             raise InputError(
-                f"queries of shape {queries.shape} do not fit vectors of width {self.shape[1]}"
+                f"queries of shape {queries.shape} do not fit vectors of width {self.shape[1]}",
+                hint="give one row a query, as wide as those of the table; for one vector, x[None]",
             )
         k = min(k, len(self.vocab))
         ids = np.empty((len(queries), k), np.int64)

@@ -176,14 +176,12 @@ def open_vocabulary(name: str) -> Vocabulary:
     padding rows and tokens without a row show.
     """
     from .checkpoint import Checkpoint
-    from .checkpoint.folder import packaged
+    from .runner import located
 
-    place = Path(name).expanduser()
-    if not place.exists():
-        place = packaged(name) or place
+    place = Path(located(Vocabulary, str(Path(name).expanduser())))
     if place.is_dir() and (place / "config.json").is_file() and any(place.glob("*.safetensors*")):
         return Checkpoint.open(str(place)).vocab
-    return Vocabulary.load(place if place.exists() else name)
+    return Vocabulary.load(place)
 
 
 def default_text() -> list[str]:

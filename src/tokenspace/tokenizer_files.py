@@ -39,6 +39,10 @@ __all__ = [
 
 log = logging.getLogger(__name__)
 
+_HUB_FILES = (
+    *("tokenizer*", "vocab.*", "merges.txt", "*.tiktoken", "*.model", "*.spm"),
+    *("special_tokens_map.json", "added_tokens.json", "chat_template.*"),
+)
 _GPT2 = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 _CL100K = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{DIGITS}"
@@ -262,17 +266,16 @@ def unique(words: Sequence[str], where: object) -> list[str]:
 
 
 def download(name: str) -> Path:
-    """Fetch ``tokenizer.json`` of a model on the Hugging Face hub."""
+    """Return the local directory with the tokenizer's files of a model on the Hugging Face hub."""
     hint = "give a local directory; names need transformers and a network"
     if any(find_spec(needed) is None for needed in ("transformers", "huggingface_hub")):
         raise InputError(f"{name}: no such file or directory", hint=hint)
-    from huggingface_hub import hf_hub_download
+    from huggingface_hub import snapshot_download
 
     try:
-        hf_hub_download(name, "tokenizer_config.json")
-        return Path(hf_hub_download(name, "tokenizer.json"))
+        return Path(snapshot_download(name, allow_patterns=list(_HUB_FILES)))
     except Exception as fault:  # offline, unknown name, gated: many kinds, one mend
-        reason = str(fault).partition("\n")[0]
+        reason = str(fault).partition("\n")[0].partition(". ")[0]
         raise InputError(
             f"{name}: no such path, and not to be had from the hub ({reason})", hint=hint
         ) from fault

@@ -268,7 +268,7 @@ def compare_command(
     if out is not None:
         _write(Path(out), report.to_json() + "\n")
     if html is not None:
-        _write(Path(html), _comparison_page(report))
+        _write(Path(html), _comparison_page(report, family))
     if as_json:
         return click.echo(report.to_json())
     columns = list(dict.fromkeys(key for row in report.rows for key in row))
@@ -326,13 +326,19 @@ def _small(recipe: Recipe) -> Recipe:
     return replace(recipe, **quick)
 
 
-def _comparison_page(report: Report) -> str:
-    """Return a page with the table and, for every figure, a bar a method."""
-    from .page import draw, figure, heading, page, table
+def _comparison_page(report: Report, family: str) -> str:
+    """Return a page with the table and, for every figure, a bar a method.
+
+    A trial's ``COURSE`` names figures that belong in one plot, such as a score before and after.
+    """
+    from .page import dots, draw, figure, heading, page, table
 
     columns = list(dict.fromkeys(key for row in report.rows for key in row))
     cells = [[_cell(row.get(column, "")) for column in columns] for row in report.rows]
     parts = [heading("Figures"), table(columns, cells)]
+    course = getattr(import_module(f"tokenspace.{family}.trial"), "COURSE", None)
+    if course is not None and set(course[1]) <= set(columns):
+        parts.append(figure(dots(report.rows, *course), f"{course[0]}, by method."))
     for column in columns[1:]:
         bars = [(str(row["method"]), float(row[column])) for row in report.rows if column in row]
         bars.sort(key=lambda bar: bar[1])

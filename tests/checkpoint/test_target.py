@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 import transformers as tf
 from tiny_models import KINDS, content, make_tokenizer, new_model, same_rows, size, wrap
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 
-from tokenspace.checkpoint import Checkpoint, Target, write
+from tokenspace.checkpoint import Checkpoint, Ids, Target, write
+from tokenspace.checkpoint.weights import floats
 from tokenspace.errors import ConfigError, FormatError, InputError
 from tokenspace.vocab import Vocabulary
 
@@ -234,3 +235,113 @@ def test_every_pair_speaks_like_its_tokenizer_json(model, tokenizer, tmp_path):
             (folder / "config.json").write_bytes((Path(model(name)) / "config.json").read_bytes())
             loaded = tf.AutoTokenizer.from_pretrained(folder)
             assert loaded(text)["input_ids"] == target.vocab.tokenizer.encode(text).ids
+
+
+def test_special_tokens_mapped_by_hand_take_row_role_and_place(model, tokenizer, tmp_path):
+    """What the caller says comes before content and role."""
+    checkpoint = Checkpoint.open(model("bert"))
+    old = checkpoint.vocab.ids
+    chosen = {"<s>": "[SEP]", "</s>": "[CLS]", "Ġcat": "the"}
+    target = Target.of(checkpoint, tokenizer("llama"), specials=chosen)
+    new = target.vocab.ids
+    assert around(target, "x") == ["</s>:0", "x:0", "<s>:0"]
+    assert target.copies[new["<s>"]] == old["[SEP]"]
+    assert target.copies[new["Ġcat"]] == old["the"]
+    assert target.mapped == {new[a]: old[b] for a, b in chosen.items()}
+    assert (settings(target)["cls_token"], settings(target)["sep_token"]) == ("</s>", "<s>")
+    mates = target.vocab.match(checkpoint.vocab).ids.copy()
+    for i, j in target.copies.items():
+        mates[i] = j
+    rows = same_rows(checkpoint.table("input").vectors, mates)
+    write(checkpoint, tmp_path / "out", target, input=rows)
+    made = Checkpoint.open(tmp_path / "out")
+    bias = next(t.name for t in made.tensors if t.role == "bias")
+    for i, j in target.copies.items():  # the bias has followed as well
+        assert floats(made.part(bias), bias)[i] == floats(checkpoint.part(bias), bias)[j]
+    tf.AutoModelForMaskedLM.from_pretrained(tmp_path / "out")
+
+
+def test_one_old_token_for_several_new_ones(model, tokenizer):
+    """GPT-2's one token has three roles, of which only the missing ones go to what is mapped."""
+    checkpoint = Checkpoint.open(model("gpt2"))
+    end = checkpoint.vocab.ids["<|endoftext|>"]
+    chosen = dict.fromkeys(("</s>", "<s>"), "<|endoftext|>")
+    target = Target.of(checkpoint, tokenizer("llama"), specials=chosen)
+    new = target.vocab.ids
+    assert target.copies == {new["<s>"]: end, new["</s>"]: end}
+    assert {r: target.vocab.tokens[i] for r, i in target.vocab.roles.items()} == {
+        "bos": "<s>",
+        "eos": "</s>",
+        "unk": "<unk>",
+    }
+    single = Checkpoint.open(model("llama"))
+    target = Target.of(single, tokenizer("roberta"), specials={"<mask>": "</s>"})
+    assert target.vocab.roles["eos"] == target.vocab.ids["<mask>"]
+    ids = Ids(single.vocab, target.vocab, target.counterparts)
+    assert ids.role("eos", single.vocab.roles["eos"]) == target.vocab.ids["<mask>"]
+
+
+def test_mapped_tokens_must_exist(model, tokenizer):
+    checkpoint = Checkpoint.open(model("gpt2"))
+    with pytest.raises(ConfigError, match="the new tokenizer has no token '<S>'"):
+        Target.of(checkpoint, tokenizer("llama"), specials={"<S>": "<|endoftext|>"})
+    with pytest.raises(ConfigError, match="the model has no token '<end>'"):
+        Target.of(checkpoint, tokenizer("llama"), specials={"<s>": "<end>"})
+    with pytest.raises(ConfigError, match="digits='some'"):
+        Target.of(checkpoint, tokenizer("llama"), digits="some")
+
+
+def numbers(split: str | None) -> Tokenizer:
+    """A byte-level BPE that knows every number of up to three digits; ``split`` cuts before it."""
+    tokens = ["<|endoftext|>", *sorted(pre_tokenizers.ByteLevel.alphabet())]
+    merges = []
+    for length in (2, 3):
+        for number in range(10**length):
+            word = f"{number:0{length}d}"
+            tokens.append(word)
+            merges += [(word[:-1], word[-1])] + ([(word[0], word[1:])] if length == 3 else [])
+    made = Tokenizer(models.BPE({t: i for i, t in enumerate(tokens)}, merges))
+    parts = [pre_tokenizers.Split(Regex(split), "isolated")] if split else []
+    parts.append(pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=split is None))
+    made.pre_tokenizer = pre_tokenizers.Sequence(parts)
+    made.decoder = decoders.ByteLevel()
+    made.add_special_tokens(["<|endoftext|>"])
+    return made
+
+
+@pytest.mark.parametrize(
+    ("split", "cut"),
+    [
+        (r"\d", "1 2 3 4 5 6 7"),
+        (r"\d{1,3}", "123 456 7"),
+        (r"\d{1,3}(?=(?:\d{3})*(?!\d))", "1 234 567"),
+    ],
+)
+def test_numbers_are_cut_as_by_the_model(split, cut, tmp_path):
+    source = numbers(split)
+    new_model("gpt2", size(source)).save_pretrained(tmp_path / "model")
+    wrap(source, "gpt").save_pretrained(tmp_path / "model")
+    wrap(numbers(None), "gpt").save_pretrained(tmp_path / "free")
+    checkpoint = Checkpoint.open(tmp_path / "model")
+    plain = Target.of(checkpoint, tmp_path / "free")
+    assert any("numbers are cut differently" in note for note in plain.notes)
+    assert any("--digits keep-base" in note for note in plain.notes)
+    target = Target.of(checkpoint, tmp_path / "free", digits="keep-base")
+    made = Tokenizer.from_str(tokenizer_json(target))
+    assert made.encode("1234567", add_special_tokens=False).tokens == cut.split()
+    assert made.encode("at 12, в", add_special_tokens=False).tokens == [
+        token for token in source.encode("at 12, в", add_special_tokens=False).tokens
+    ]
+    assert any("numbers are cut as by the model" in note for note in target.notes)
+    assert target.vocab.tokens == plain.vocab.tokens
+
+
+def test_numbers_without_a_rule_stay(model, tmp_path):
+    wrap(numbers(None), "gpt").save_pretrained(tmp_path / "model")
+    new_model("gpt2", size(numbers(None))).save_pretrained(tmp_path / "model")
+    wrap(numbers(r"\d"), "gpt").save_pretrained(tmp_path / "single")
+    target = Target.of(Checkpoint.open(tmp_path / "model"), tmp_path / "single", digits="keep-base")
+    assert [note for note in target.notes if "numbers" in note] == [
+        "numbers are cut differently (model: free, up to 3 digits in a token; new tokenizer:"
+        " single digits): free cuts have no rule"
+    ]

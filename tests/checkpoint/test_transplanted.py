@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import re
+import signal
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import transformers as tf
 from click.testing import CliRunner
 from tiny_models import make_tokenizer, new_model, wrap
-from tokenizers import AddedToken
+from tokenizers import AddedToken, Tokenizer, models
 
 from tokenspace.cli import root
-from tokenspace.errors import ConfigError, InputError
+from tokenspace.errors import ConfigError, FormatError, InputError
 from tokenspace.table import EmbeddingTable
+from tokenspace.vocab import Vocabulary
 
 TEXT = "the quick brown fox sat on the mat\na naive cat and a hat\n" * 20
 
@@ -170,8 +175,111 @@ def test_bad_requests_leave_nothing(model, tokenizer, tmp_path):
         )
 
 
+def test_special_tokens_by_hand_on_the_command_line(model, tokenizer, tmp_path):
+    """The row goes to both sides, and ``run`` does the same again."""
+    pairs = tmp_path / "pairs.json"
+    pairs.write_text(json.dumps({"Ġthe": "</s>"}))
+    given = ["--source", model("gpt2"), "--target", tokenizer("roberta"), "--no-validate"]
+    said = run("transplant", "mean", *given, "--out", tmp_path / "without")
+    assert "special tokens without a counterpart: <mask> (--specials NEW=OLD names one)" in said
+    said = run(
+        "transplant", "mean", *given, "--specials", "<mask>=Ġthe", "--out", tmp_path / "with"
+    )
+    assert "without a counterpart" not in said
+    given = ["--source", model("llama"), "--target", tokenizer("gpt"), "--no-validate"]
+    given += ["--specials", "<|endoftext|>=</s>", "--specials", pairs]
+    run("transplant", "mean", *given, "--digits", "keep-base", "--out", tmp_path / "a")
+    assert report(tmp_path / "a")["recipe"]["options"]["specials"] == [
+        "<|endoftext|>=</s>",
+        str(pairs),
+    ]
+    found = [r for r in lines(tmp_path / "a") if r["token"] in ("<|endoftext|>", "Ġthe")]
+    assert [(r["from"], r["source_token"]) for r in found] == [("special", "</s>")] * 4
+    for side in ("input", "output"):
+        old = EmbeddingTable.load(f"{model('llama')}#{side}")
+        new = EmbeddingTable.load(f"{tmp_path / 'a'}#{side}")
+        for token in ("<|endoftext|>", "Ġthe"):
+            np.testing.assert_array_equal(
+                new.vectors[new.vocab.ids[token]], old.vectors[old.vocab.ids["</s>"]]
+            )
+    run("run", tmp_path / "a" / "report.json", "--out", tmp_path / "b")
+    for name in ("model.safetensors", "config.json", "tokenizer.json", "provenance.tsv"):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("<s>", "--specials <s>"),
+        ("=<s>", "--specials =<s>"),
+        ("Ġno=<|endoftext|>", "the new tokenizer has no token 'Ġno'"),
+        ("<s>=nothing", "the model has no token 'nothing'"),
+    ],
+)
+def test_special_tokens_that_are_not_there(words, message, model, tokenizer, tmp_path):
+    given = ["--source", model("gpt2"), "--target", tokenizer("llama"), "--out", tmp_path / "out"]
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        run("transplant", "mean", *given, "--specials", words)
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_is_odd_about_the_vocabularies_is_said(model, tokenizer, tmp_path):
+    """Rows without a token, tokens without a row, and vocabularies with no text in common."""
+    given = ["--target", tokenizer("bert"), "--no-validate"]
+    for rows, says in ((300, "rows without a token: 21"), (270, "tokens without a row: 9 (")):
+        new_model("gpt2", rows).save_pretrained(tmp_path / f"m{rows}")
+        wrap(make_tokenizer("gpt"), "gpt").save_pretrained(tmp_path / f"m{rows}")
+        source = ["--source", tmp_path / f"m{rows}"]
+        assert says in run("transplant", "mean", *source, *given, "--out", tmp_path / f"o{rows}")
+    alien = tmp_path / "alien"
+    Vocabulary.of(Tokenizer(models.WordLevel({"<unk>": 0, "qqzz": 1}, unk_token="<unk>"))).save(
+        alien
+    )
+    words = ["--source", model("llama"), "--target", alien, "--no-validate"]
+    said = run("transplant", "mean", *words, "--out", tmp_path / "o")
+    assert "no token of text is in both vocabularies" in said
+
+
+def test_rows_that_are_not_finite_name_their_file(model, tokenizer, tmp_path):
+    source = tmp_path / "nan"
+    broken = new_model("gpt2")
+    with torch.no_grad():
+        broken.transformer.wte.weight[5, 3] = float("nan")
+    broken.save_pretrained(source)
+    wrap(make_tokenizer("gpt"), "gpt").save_pretrained(source)
+    given = ["--source", source, "--target", tokenizer("llama"), "--out", tmp_path / "out"]
+    with pytest.raises(
+        InputError, match=r"model\.safetensors: transformer\.wte\.weight: rows with"
+    ):
+        run("transplant", "mean", *given)
+    assert not (tmp_path / "out").exists()
+
+
+def test_being_told_to_end_leaves_nothing(cli, model, tokenizer, tmp_path, monkeypatch):
+    from tokenspace.transplant import directory
+
+    seen = []
+
+    def killed(*_):
+        seen.extend(path.name for path in tmp_path.iterdir())
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(directory, "render", killed)
+    words = ["--source", model("gpt2"), "--target", tokenizer("llama"), "--out", tmp_path / "out"]
+    assert cli("transplant", "mean", *words, "--no-validate").code == 143
+    assert len(seen) == 1 and list(tmp_path.iterdir()) == []
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_a_file_of_special_tokens_is_an_object_of_tokens(model, tokenizer, tmp_path):
+    given = ["--source", model("gpt2"), "--target", tokenizer("llama"), "--out", tmp_path / "out"]
+    for content in ('["<s>"]', '{"<s>": 3}', "{"):
+        (tmp_path / "pairs.json").write_text(content)
+        with pytest.raises(FormatError, match=r"pairs\.json: not"):
+            run("transplant", "mean", *given, "--specials", tmp_path / "pairs.json")
+
+
 def test_a_result_that_does_not_work_is_not_left(model, tokenizer, tmp_path, monkeypatch):
-    from tokenspace.errors import FormatError
     from tokenspace.nn import validate as module
 
     def broken(folder, **_):

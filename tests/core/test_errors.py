@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
+from pathlib import Path
 
 import pytest
 
@@ -50,3 +52,22 @@ def test_a_missing_extra_says_what_to_type() -> None:
 
 def test_no_hint_no_note() -> None:
     assert not hasattr(errors.InputError("what"), "__notes__")
+
+
+def test_what_refuses_data_says_the_mend() -> None:
+    """Either by a hint, or since the message names what is allowed."""
+    allowed = ("is outside [", "is below 1", "must", "at least", "needed", "whole number")
+    shapes = ("of shape", "of shapes", "wide and", "rows with NaN", "rows of shape")  # of arguments
+    silent = []
+    for path in sorted(Path(errors.__file__).parent.rglob("*.py")):
+        text = path.read_text(encoding="utf-8")
+        for call in ast.walk(ast.parse(text)):
+            if isinstance(call, ast.Call) and getattr(call.func, "id", "") in {
+                "FormatError",
+                "InputError",
+            }:
+                said = ast.get_source_segment(text, call) or ""
+                hinted = any(given.arg == "hint" for given in call.keywords)
+                if not hinted and not any(part in said for part in (*allowed, *shapes)):
+                    silent.append(f"{path.name}:{call.lineno} {said}")
+    assert silent == []

@@ -14,6 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -238,6 +239,49 @@ def test_a_damaged_tokenizer_is_refused_or_read(tmp_path: Path, data: st.DataObj
     path = tmp_path / "tokenizer.json"
     path.write_text(data.draw(mutated(whole(kind))), encoding="utf-8", errors="surrogatepass")
     exercise(path)
+
+
+@pytest.fixture(scope="module")
+def receivers(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
+    """Return models to get a tokenizer: one that counts positions from pad, and a decoder."""
+    from safetensors.numpy import save_file
+
+    from tokenspace.checkpoint import Checkpoint
+
+    made = []
+    for kind, class_, names in (
+        ("roberta", "RobertaForMaskedLM", ["roberta.embeddings.word_embeddings.weight"]),
+        ("llama", "LlamaForCausalLM", ["model.embed_tokens.weight", "lm_head.weight"]),
+    ):
+        home = tmp_path_factory.mktemp(kind)
+        (home / "tokenizer.json").write_text(whole("wordpiece"))
+        rows = len(Vocabulary.load(home))
+        tensors = {name: np.full((rows, 4), i, np.float32) for i, name in enumerate(names)}
+        save_file(tensors, home / "model.safetensors")
+        config = {"model_type": kind, "architectures": [class_], "vocab_size": rows}
+        (home / "config.json").write_text(json.dumps(config))
+        made.append(Checkpoint.open(home))
+    return made
+
+
+@settings_for(100)
+@given(data=st.data())
+def test_a_damaged_tokenizer_is_not_given_to_a_model(
+    tmp_path: Path, receivers: list[Any], data: st.DataObject
+) -> None:
+    """Fitting it, cutting its numbers and pruning it end in our errors, or go through."""
+    from tokenspace.checkpoint import Target
+    from tokenspace.transplant.prune import pruned, used
+
+    path = tmp_path / "mutant.json"
+    kind = data.draw(st.sampled_from(KINDS))
+    path.write_text(data.draw(mutated(whole(kind))), encoding="utf-8", errors="surrogatepass")
+    for source in receivers:
+        try:
+            vocab = Target.of(source, path, digits="keep-base").vocab
+            pruned(vocab, used(vocab, ["the cat sat 1234"]))
+        except TokenspaceError:
+            continue
 
 
 FOLDERS = {

@@ -116,6 +116,21 @@ def test_a_step_leaves_the_callers_generator_and_the_modules_mode():
     assert torch.equal(torch.get_rng_state(), state)
 
 
+def test_all_parts_are_in_training_mode_during_a_step():
+    module = network()
+    module[1].eval()  # the whole says that it is in training
+    during = []
+
+    def loss(inner, batch):
+        during.append((inner.training, inner[1].training))
+        return squared(inner, batch)
+
+    for tick in steps(module, loss, problem()[0], lr=0.1, total=4):
+        assert module.training == (tick.step in (1, 4))
+        module.train(tick.step == 3)
+    assert during == [(True, True)] * 4
+
+
 def test_the_caller_stops_by_breaking():
     module = network()
     for tick in steps(module, squared, problem()[0], lr=0.1, total=100):

@@ -15,6 +15,10 @@ from tokenspace.space.analysis import STOPWORDS, analyse
         ("straße ÉCOLE x2 3.11", ["strass", "école", "x2", "3", "11"]),
         ("日本語 text", ["日", "本", "語", "text"]),
         ("ﬁle", ["file"]),
+        ("can't we've I'LL the user's they’re I'd I'm", ["user"]),
+        ("the classes' names, 3.11's, __init__'s", ["class", "name", "3", "11", "init"]),
+        ("d'accord rock'n'roll", ["d", "accord", "rock", "n", "roll"]),
+        ("b't' 's' x = 't'", ["b", "t", "s", "x", "t"]),  # texts of programs, not contractions
         ("", []),
     ],
 )

@@ -174,9 +174,20 @@ def test_standard_input(monkeypatch):
         buffer = io.BytesIO(b"hello")
 
     monkeypatch.setattr("sys.stdin", Stdin)
-    assert texts("-") == [("-", "", "hello", 1)]
+    assert texts("-") == [("standard-input.txt", "", "hello", 1)]
     Stdin.buffer = io.BytesIO(json.dumps({"t": "row"}).encode())
-    assert texts("-", text_field="t") == [("-", "", "row", 1)]
+    assert texts("-", text_field="t") == [("standard-input.jsonl", "", "row", 1)]
+
+
+def test_standard_input_beside_a_file_that_has_its_name(monkeypatch, tmp_path):
+    class Stdin:
+        buffer = io.BytesIO(b"piped")
+
+    file = tmp_path / "standard-input.txt"
+    file.write_text("filed")
+    monkeypatch.setattr("sys.stdin", Stdin)
+    found = [(d.source, d.text) for d in read([str(file), "-", "-"])]
+    assert found == [("standard-input.txt", "filed"), ("-", "piped")]
 
 
 @pytest.mark.parametrize("unit", ["A line of words.\n\n", "no line ends at all "])

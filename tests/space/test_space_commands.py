@@ -69,6 +69,20 @@ def test_add_and_remove(cli: Cli, copy: Path, tmp_path: Path) -> None:
     assert "hint" in ended.err
 
 
+def test_text_that_is_piped_in_is_a_source_that_can_be_removed(built: Path, copy: Path) -> None:
+    from click.testing import CliRunner
+
+    from tokenspace.cli import root
+
+    for text in ("Walruses and class bodies.\n", "Penguins and class bodies.\n"):
+        assert CliRunner().invoke(root, ["add", str(copy), "-"], input=text).exit_code == 0
+    held = [p.text.strip() for p in Space.open(copy).generation.passages if "-" in p.source]
+    assert held[-1:] == ["Penguins and class bodies."]  # one source, the latter
+    assert Space.open(copy).search("penguins", k=1)[0].source == "standard-input.txt"
+    assert CliRunner().invoke(root, ["remove", str(copy), "standard-input.txt"]).exit_code == 0
+    assert Space.open(copy).info()["holds"] == Space.open(built).info()["holds"]
+
+
 @pytest.mark.parametrize(
     ("words", "code", "says"),
     [

@@ -10,7 +10,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from tokenspace.errors import InputError
 from tokenspace.pairs import Pairs
 from tokenspace.table import EmbeddingTable
-from tokenspace.transplant.transtok import TransTok, _words, align, spread_count
+from tokenspace.transplant.transtok import TransTok, _words, align, inherit, mix, spread_count
 from tokenspace.transplant.trial import bag, judge
 from tokenspace.vocab import Vocabulary
 
@@ -192,6 +192,21 @@ def test_a_translation_that_starts_a_word_counts_twice() -> None:
     assert even[source.id("Ġdog")] == pytest.approx(1 / 2)
     # " do" is copied from the source; "Ġdog" too: nothing inherits here but by letters
     assert table.notes["longer"] == table.notes["contained"] == 0
+
+
+def test_counts_become_rows_by_hand() -> None:
+    source, target = byte_level(" dog", "pup"), byte_level(" hund")
+    dog, pup = source.id("Ġdog"), source.id("pup")
+    hund, short, letter = target.id("Ġhund"), target.id("Ġhun"), target.id("x")
+    counts = {hund: {dog: 1.0, pup: 3.0}}
+    assert inherit(counts, target, [short, letter], source) == (1, 0)
+    # 1000 of its counts, of which those of " dog", which starts a word, twice: 500 and 750
+    assert counts[short] == pytest.approx({dog: 500, pup: 750})
+    rows = np.full((len(target), 2), 9, np.float32)
+    E = np.zeros((len(source), 2), np.float32)
+    E[dog], E[pup] = (1, 0), (0, 1)
+    assert mix(rows, counts, [short, hund, letter], E) == [short, hund]
+    np.testing.assert_allclose(rows[[hund, short, letter]], [[0.25, 0.75], [0.4, 0.6], [9, 9]])
 
 
 def test_the_trials_dictionary_is_found() -> None:

@@ -12,8 +12,17 @@ Needs neither torch nor transformers: a checkpoint larger than memory passes thr
 
 from .ids import Ids
 from .model import Checkpoint
-from .target import CHAT_TEMPLATES, Target
+from .target import CHAT_TEMPLATES, DIGITS, Target
 from .tensors import VocabTensor
 from .writer import Written, write
 
-__all__ = ["CHAT_TEMPLATES", "Checkpoint", "Ids", "Target", "VocabTensor", "Written", "write"]
+__all__ = [
+    "CHAT_TEMPLATES",
+    "DIGITS",
+    "Checkpoint",
+    "Ids",
+    "Target",
+    "VocabTensor",
+    "Written",
+    "write",
+]

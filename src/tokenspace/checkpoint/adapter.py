@@ -71,7 +71,10 @@ class Adapter:
             )
         config = read_json(folder / "adapter_config.json")
         if not isinstance(config, dict):
-            raise FormatError(f"{folder / 'adapter_config.json'}: not a JSON object")
+            raise FormatError(
+                f"{folder / 'adapter_config.json'}: not a JSON object",
+                hint="save the adapter again with save_pretrained of peft",
+            )
         return cls(folder, config, Shard(path))
 
     @property

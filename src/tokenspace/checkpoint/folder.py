@@ -17,9 +17,18 @@ from typing import Any
 
 from tokenspace.errors import FormatError, InputError
 
-__all__ = ["inspect_folder", "locate", "optional_json", "packaged", "read_json"]
+__all__ = [
+    "called",
+    "inspect_folder",
+    "is_hub_id",
+    "locate",
+    "optional_json",
+    "packaged",
+    "read_json",
+]
 
 _HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
+_FILE = re.compile(r".*\.(json|txt|gz|model|safetensors|tiktoken|bin|jsonl|csv|html|toml)")
 _SMALL = ("*.json",)
 _REST = ("*.safetensors", "*.txt", "*.model", "*.jinja")
 _IGNORED = ("onnx/*", "openvino/*")
@@ -27,27 +36,56 @@ _PICKLES = (".bin", ".pt", ".pth", ".ckpt")
 _NO_WEIGHTS = ("tokenizer.bin", "training_args.bin", "optimizer.pt", "scheduler.pt")
 
 
-def locate(name: str, *, trust_remote_code: bool = False, pickles: bool = False) -> Path:
+def locate(
+    name: str,
+    *,
+    trust_remote_code: bool = False,
+    pickles: bool = False,
+    adapters: bool = False,
+) -> Path:
     """Return the directory that ``name`` leads to, inspected by :func:`inspect_folder`.
 
     A directory or an installed package needs no network. From the Hub the small configuration
     files come first, and the weights only when these have been found harmless. ``pickles`` lets a
-    local directory pass whose weights exist only as pickles, for a reader that runs no code.
+    local directory pass whose weights exist only as pickles, for a reader that runs no code;
+    ``adapters`` lets a PEFT adapter pass, which is no model by itself.
     Raises :class:`InputError` where there is nothing, or where the directory is refused.
     """
     folder = Path(name).expanduser()
     if not folder.is_dir():
         found = packaged(name)
         if found is None:
-            return _download(name, trust_remote_code)
+            return _download(name, trust_remote_code, adapters)
         folder = found
-    inspect_folder(folder, trust_remote_code=trust_remote_code, pickles=pickles)
+    inspect_folder(folder, trust_remote_code=trust_remote_code, pickles=pickles, adapters=adapters)
     return folder
 
 
-def inspect_folder(folder: Path, *, trust_remote_code: bool = False, pickles: bool = False) -> None:
+def is_hub_id(name: str) -> bool:
+    """Tell whether a name, which is no path here, could be one on the Hub."""
+    return _HUB_ID.fullmatch(name) is not None and _FILE.fullmatch(name) is None
+
+
+def called(folder: Path) -> str:
+    """Return what a model is called: the name of its directory, or its id or package."""
+    folder = folder.absolute()
+    if "site-packages" in folder.parts:
+        return folder.parts[folder.parts.index("site-packages") + 1]
+    if folder.parent.name == "snapshots":  # in the Hub's cache, where a directory is a revision
+        return folder.parent.parent.name.removeprefix("models--").replace("--", "/")
+    return folder.resolve().name
+
+
+def inspect_folder(
+    folder: Path,
+    *,
+    trust_remote_code: bool = False,
+    pickles: bool = False,
+    adapters: bool = False,
+) -> None:
     """Raise :class:`InputError` if ``folder`` asks for code of its own, or has only pickles."""
-    if not any((folder / name).is_file() for name in ("config.json", "modules.json")):
+    marks = ["config.json", "modules.json", *(["adapter_config.json"] if adapters else [])]
+    if not any((folder / name).is_file() for name in marks):
         raise FormatError(
             f"{folder}: neither config.json nor modules.json is there",
             hint="give a directory written by save_pretrained of transformers, or by "
@@ -89,9 +127,9 @@ def packaged(name: str) -> Path | None:
     return None
 
 
-def _download(name: str, trust_remote_code: bool) -> Path:
+def _download(name: str, trust_remote_code: bool, adapters: bool) -> Path:
     """Return the local snapshot of a Hub id; a cached one serves where there is no network."""
-    if not _HUB_ID.fullmatch(name):
+    if not is_hub_id(name):
         raise InputError(f"{name}: no such directory", hint="check the path")
     from huggingface_hub import snapshot_download
 
@@ -105,13 +143,13 @@ def _download(name: str, trust_remote_code: bool) -> Path:
     except InputError:
         raise
     except (OSError, ValueError) as fault:
-        reason = str(fault).strip().split("\n")[0]
+        reason = str(fault).strip().split("\n")[0].split(". ")[0]
         raise InputError(
             f"{name}: no such directory, no installed package with a model, and the Hugging Face "
             f"Hub did not give it ({type(fault).__name__}: {reason})",
             hint="check the spelling, or give a directory on this machine",
         ) from fault
-    inspect_folder(folder, trust_remote_code=trust_remote_code)
+    inspect_folder(folder, trust_remote_code=trust_remote_code, adapters=adapters)
     return folder
 
 

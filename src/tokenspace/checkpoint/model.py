@@ -18,7 +18,7 @@ from tokenspace.vocab import Vocabulary
 
 from . import tensors as _tensors
 from .adapter import Adapter
-from .folder import locate, optional_json, read_json
+from .folder import called, locate, optional_json, read_json
 from .ids import vocabulary_sizes
 from .tensors import VocabTensor
 from .weights import Part, Shard, find_parts, floats
@@ -88,12 +88,11 @@ class Checkpoint:
         FormatError
             When weights or settings are damaged or missing.
         """
-        place = Path(model).expanduser()
-        if (place / "adapter_config.json").is_file() and not (place / "config.json").is_file():
+        root = locate(str(model), trust_remote_code=trust_remote_code, pickles=True, adapters=True)
+        if (root / "adapter_config.json").is_file() and not (root / "config.json").is_file():
             return cls._with_adapter(
-                Adapter.open(place), base, merge_adapter, trust_remote_code, mapping
+                Adapter.open(root), base, merge_adapter, trust_remote_code, mapping
             )
-        root = locate(str(model), trust_remote_code=trust_remote_code, pickles=True)
         folder = _inner(root)
         config = _config(folder)
         made = cls(root, folder, config, _parts(folder), dict(mapping or {}))
@@ -136,6 +135,11 @@ class Checkpoint:
         return replace(merged, config=config, tokens=adapter.folder if grown else None)
 
     # What the settings say
+
+    @property
+    def name(self) -> str:
+        """What the model is called: the name of its directory, or its id or package."""
+        return called(self.root)
 
     @property
     def model_type(self) -> str:
@@ -247,14 +251,14 @@ class Checkpoint:
             )
         holder = self.part(name)
         notes = {
-            "source": self.root.name,
+            "source": self.name,
             "tensor": name,
             "dtype": holder.entries[name].dtype,
             "tied": tied,
             "ghosts": len(self.vocab.ghosts),
             "padding_rows": self.rows - len(_trimmed(self.vocab)),
         }
-        return EmbeddingTable(self.vocab, floats(holder, name), None, notes)
+        return _table(self.vocab, holder, name, notes)
 
 
 def load(folder: Path, part: str) -> EmbeddingTable:
@@ -277,7 +281,18 @@ def load(folder: Path, part: str) -> EmbeddingTable:
         log.info("%s: %d tokens without a row, %d rows without a token", folder, ghosts, padding)
     notes: dict[str, Any] = {"source": folder.name, "tensor": name, "dtype": entry.dtype}
     notes |= {"tied": tied, "ghosts": ghosts, "padding_rows": padding}
-    return EmbeddingTable(vocab, floats(shard, name), None, notes)
+    return _table(vocab, shard, name, notes)
+
+
+def _table(vocab: Vocabulary, part: Part, name: str, notes: dict[str, Any]) -> EmbeddingTable:
+    """Make a table of a tensor; a fault of its rows names the file."""
+    try:
+        return EmbeddingTable(vocab, floats(part, name), None, notes)
+    except InputError as fault:
+        raise InputError(
+            f"{part.path}: {name}: {str(fault).removeprefix('table: ')}",
+            hint="the model is damaged, or its training has diverged: get it again",
+        ) from fault
 
 
 def _vocabulary(folder: Path, rows: int) -> tuple[Vocabulary, int, int]:
@@ -313,9 +328,15 @@ def _inner(root: Path) -> Path:
     try:
         inner = root / str(modules[0]["path"])
     except (TypeError, LookupError) as fault:
-        raise FormatError(f"{path}: no first module with a path") from fault
+        raise FormatError(
+            f"{path}: no first module with a path",
+            hint="save the model again with sentence-transformers",
+        ) from fault
     if not inner.resolve().is_relative_to(root.resolve()):
-        raise InputError(f"{path}: the path {modules[0]['path']!r} leads outside {root}")
+        raise InputError(
+            f"{path}: the path {modules[0]['path']!r} leads outside {root}",
+            hint="move that folder into the directory, and name it there",
+        )
     return inner
 
 

@@ -15,8 +15,13 @@ special tokens of the new one:
   while the model's adds something (the ``<s>`` of Llama), or if it closes the text so that nothing
   could follow (``</s>``, ``[SEP]``), the model's is carried over as far as the new tokenizer has
   counterparts; no token is added.
+- What the caller maps by hand (``specials``) comes before all of this: the new token takes the
+  row of the old one, and its place in template and settings.
 - RoBERTa and its kin count positions from the id of ``pad``; there ``pad`` keeps its old id, and
   the token that had it takes the place of ``pad``.
+
+Numbers are cut as the new tokenizer cuts them, or, for ``digits='keep-base'``, as the model's: a
+last pre-tokenizer isolates single digits, or groups of them.
 
 Everything else of the new tokenizer stays as it is: if nothing had to change its files are copied
 byte for byte, apart from the settings that belong to the model (``model_max_length``,
@@ -35,18 +40,20 @@ from typing import TYPE_CHECKING, Any
 from tokenspace import tokenizer_files
 from tokenspace.errors import ConfigError, FormatError, InputError
 from tokenspace.surface import by_id
+from tokenspace.tokenizer_comparison import Numerals, numerals
 from tokenspace.vocab import ROLES, Vocabulary
 
-from .folder import packaged, read_json
+from .folder import is_hub_id, packaged, read_json
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
     from .model import Checkpoint
 
-__all__ = ["CHAT_TEMPLATES", "TOKENIZER_FILES", "Target"]
+__all__ = ["CHAT_TEMPLATES", "DIGITS", "TOKENIZER_FILES", "Target"]
 
 CHAT_TEMPLATES = ("base", "donor", "none")
+DIGITS = ("donor", "keep-base")
 
 TOKENIZER_FILES = (
     "tokenizer.json",
@@ -80,17 +87,24 @@ class Target:
 
     ``vocab`` has the ids that the new rows must follow, row i for token i. ``files`` are what goes
     into the directory: bytes, or a file to copy. ``counterparts`` gives the new id of the source's
-    special tokens that were settled here, by their old ids; ``added`` are the special tokens that
-    were taken over from the source; ``identical`` tells whether tokens and ids are the source's
-    own; ``notes`` is what a user should know, one line each.
+    special tokens that were settled here, by their old ids; ``mapped`` gives the old id whose row
+    the caller chose for a new one, by the new ids; ``added`` are the special tokens that were
+    taken over from the source; ``identical`` tells whether tokens and ids are the source's own;
+    ``notes`` is what a user should know, one line each.
     """
 
     vocab: Vocabulary
     files: Mapping[str, Content]
     counterparts: Mapping[int, int] = field(default_factory=dict)
+    mapped: Mapping[int, int] = field(default_factory=dict)
     added: tuple[str, ...] = ()
     identical: bool = False
     notes: tuple[str, ...] = ()
+
+    @property
+    def copies(self) -> dict[int, int]:
+        """The old id whose row a new one takes, by the new ids, for all that was settled here."""
+        return {new: old for old, new in self.counterparts.items()} | dict(self.mapped)
 
     @classmethod
     def of(
@@ -99,6 +113,8 @@ class Target:
         tokenizer: str | Path | Vocabulary,
         *,
         chat_template: str = "donor",
+        specials: Mapping[str, str] | None = None,
+        digits: str = "donor",
     ) -> Target:
         """Fit ``tokenizer`` to the model of ``checkpoint``.
 
@@ -111,11 +127,18 @@ class Target:
             vocabulary that has one.
         chat_template : {'donor', 'base', 'none'}
             Whose chat template is written: the new tokenizer's, the model's, or none.
+        specials : mapping from new to old token, optional
+            Tokens of the new tokenizer, each with the token of the model whose row it takes. A
+            special token of the model also gives its role and its place in the template.
+        digits : {'donor', 'keep-base'}
+            Whose way to cut numbers is kept: the new tokenizer's, or the model's, which
+            :func:`tokenspace.tokenizer_comparison.numerals` tells.
 
         Raises
         ------
         ConfigError
-            For an unknown ``chat_template``.
+            For an unknown ``chat_template`` or ``digits``, or a token of ``specials`` that is not
+            there.
         InputError, FormatError
             When there is no tokenizer (a word list), or it cannot take what the model needs.
         """
@@ -123,6 +146,10 @@ class Target:
             raise ConfigError(
                 f"chat_template={chat_template!r} is not known",
                 hint=f"choose one of {', '.join(CHAT_TEMPLATES)}",
+            )
+        if digits not in DIGITS:
+            raise ConfigError(
+                f"digits={digits!r} is not known", hint=f"choose one of {', '.join(DIGITS)}"
             )
         given = tokenizer if isinstance(tokenizer, Vocabulary) else None
         place = None if given is not None else _locate(str(tokenizer))
@@ -134,7 +161,9 @@ class Target:
             )
         settings = _settings(place)
         work = _Fitting(checkpoint, vocab, settings)
+        work.map(specials or {})
         work.fit()
+        work.cut_numbers(keep=digits == "keep-base")
         if place is None and work.identical and not work.changed:
             place = checkpoint.tokens or checkpoint.folder
             work.settings = checkpoint.tokenizer_settings
@@ -143,6 +172,7 @@ class Target:
             work.vocab,
             files,
             work.counterparts,
+            {work.vocab.ids[new]: old for new, old in work.mapped.items()},
             tuple(work.added),
             work.identical and not work.added,
             tuple(work.notes),
@@ -166,6 +196,7 @@ class _Fitting:
         self.added: list[str] = []
         self.notes: list[str] = []
         self.counterparts: dict[int, int] = {}
+        self.mapped: dict[str, int] = {}
         self.changed = False
 
     def _read(self, vocab: Vocabulary) -> Vocabulary:
@@ -174,6 +205,29 @@ class _Fitting:
         if not vocab.ghosts and not (vocab.tokens and vocab.tokens[-1] == ""):
             return vocab
         return Vocabulary.of(vocab.tokenizer, roles=self.roles)
+
+    def map(self, specials: Mapping[str, str]) -> None:
+        """Settle what the caller maps, new tokens to old ones.
+
+        A role follows to the new token where the old one has no other role, or the new tokenizer
+        has no token for it.
+        """
+        chosen: dict[int, list[str]] = {}
+        for new, old in specials.items():
+            _known(self.vocab, new, "the new tokenizer")
+            self.mapped[new] = _known(self.source, old, "the model")
+            chosen.setdefault(self.mapped[new], []).append(new)
+        if self.identical:
+            return
+        for i in chosen.keys() & self.source.specials.keys():
+            roles = [role for role, index in self.source.roles.items() if index == i]
+            usual = [t for role in roles if (t := self.roles.get(role)) in chosen[i]]
+            first = (usual or chosen[i])[0]
+            self.counterparts[i] = self.vocab.ids[first]
+            for role in roles:
+                if (len(roles) == 1 and not usual) or role not in self.roles:
+                    self.roles[role] = first
+        self.vocab = Vocabulary.of(self.tokenizer, roles=self.roles)
 
     def fit(self) -> None:
         """Bring template and special tokens of the model to the tokenizer."""
@@ -209,7 +263,7 @@ class _Fitting:
     def _match(self, needed: list[int], *, add: bool) -> None:
         """Find a counterpart for every needed token, or take the token itself over."""
         ways = [self._by_content, self._by_role, self._by_stand_in]
-        left = list(needed)
+        left = [i for i in needed if i not in self.counterparts]
         for way in ways:
             taken = set(self.counterparts.values())
             offers = {i: found for i in left if (found := way(i)) is not None}
@@ -224,11 +278,11 @@ class _Fitting:
                 self.counterparts[i] = self.vocab.ids[self.source.tokens[i]]
         if not add:
             return
-        for i, found in self.counterparts.items():
+        for i, found in ((i, self.counterparts[i]) for i in needed):
             for role, index in self.source.roles.items():
                 if index == i:
                     self.roles[role] = self.vocab.tokens[found]
-        if any(self.vocab.roles.get(r) != self.vocab.ids[t] for r, t in self.roles.items()):
+        if any(self.vocab.roles.get(r) != self.vocab.ids.get(t) for r, t in self.roles.items()):
             self.vocab = Vocabulary.of(self.tokenizer, roles=self.roles)
 
     def _by_content(self, i: int) -> int | None:
@@ -250,7 +304,7 @@ class _Fitting:
     def _copied(self) -> Tokenizer:
         """Return a copy of the tokenizer that may be changed; the second time it is that copy."""
         if not self.changed:
-            self.tokenizer = type(self.tokenizer).from_str(self.tokenizer.to_str())
+            self.tokenizer = tokenizer_files.parse(self.tokenizer.to_str(), Path("tokenizer.json"))
             self.changed = True
         return self.tokenizer
 
@@ -263,14 +317,16 @@ class _Fitting:
             [AddedToken(token, special=True, normalized=False) for token in tokens]
         )
         places = {t: tokenizer.token_to_id(t) for t in tokens}
-        if any(i is None or before.get(i, t) != t for t, i in places.items()):
+        vocab = Vocabulary.of(tokenizer, roles=self.roles)
+        taken = any(i is None or before.get(i, t) != t for t, i in places.items())
+        if taken or not vocab.ids.keys() >= places.keys():
             raise FormatError(
                 f"the tokenizer cannot take {', '.join(tokens)}: an id would have two tokens",
                 hint="its ids have gaps; add the tokens in transformers and save it again",
             )
         self.added += [token for token in tokens if token not in self.vocab.ids]
         self.notes.append("special tokens taken over from the model: " + ", ".join(tokens))
-        self.vocab = Vocabulary.of(tokenizer, roles=self.roles)
+        self.vocab = vocab
 
     def _keep_pad(self, old: int) -> None:
         """Exchange ids so that ``pad`` has the id from which the model counts positions."""
@@ -291,7 +347,8 @@ class _Fitting:
         self.counterparts = {i: swap.get(j, j) for i, j in self.counterparts.items()}
         if (self.vocab.tokens[new], self.vocab.tokens[old]) != tokens:
             raise FormatError(
-                f"the tokenizer does not let {tokens[0]!r} and {tokens[1]!r} exchange their ids"
+                f"the tokenizer does not let {tokens[0]!r} and {tokens[1]!r} exchange their ids",
+                hint=f"give a tokenizer whose padding token has id {old}",
             )
         self.notes.append(
             f"{tokens[1]!r} has id {old}, from which this model counts positions; {tokens[0]!r} "
@@ -332,9 +389,44 @@ class _Fitting:
         made_of = type(self.tokenizer).from_str(whole)
         self._copied().post_processor = made_of.post_processor
         self.vocab = Vocabulary.of(self.tokenizer, roles=self.roles)
+        shown = " ".join(tokens[what] if isinstance(what, int) else "…" for what, _ in made[0])
         self.notes.append(
             "the template of special tokens is the model's: "
-            + " ".join(tokens[what] if isinstance(what, int) else "…" for what, _ in made[0])
+            + (shown if ids else "none is put around a text")
+        )
+
+    def cut_numbers(self, *, keep: bool) -> None:
+        """Cut numbers as the model's tokenizer does, if they are to be kept, or tell that not."""
+        ours, theirs = numerals(self.source), numerals(self.vocab)
+        if ours.agrees(theirs) or "lost" in (ours.policy, theirs.policy):
+            return
+        differ = f"(model: {ours}; new tokenizer: {theirs})"
+        pattern = _cut(ours)
+        if not keep or pattern is None:
+            mend = (
+                "--digits keep-base keeps the model's way" if pattern else "free cuts have no rule"
+            )
+            self.notes.append(f"numbers are cut differently {differ}: {mend}")
+            return
+        from tokenizers import Regex, pre_tokenizers
+
+        tokenizer = self._copied()
+        former = [] if tokenizer.pre_tokenizer is None else [tokenizer.pre_tokenizer]
+        # Behind the others: some of them put a mark before everything that they are given.
+        cutter = pre_tokenizers.Split(Regex(pattern), "isolated")
+        tokenizer.pre_tokenizer = pre_tokenizers.Sequence([*former, cutter])
+        self.vocab = Vocabulary.of(tokenizer, roles=self.roles)
+        now = numerals(self.vocab)
+        kept = re.compile(rb"[0-9]{1,%d}|[^0-9]+" % ours.width)
+        idle = sum(
+            i not in self.vocab.specials and kept.fullmatch(form) is None
+            for i, form in enumerate(self.vocab.surfaces)
+            if form
+        )
+        self.notes.append(
+            f"numbers are cut as by the model: {now}; {idle} tokens with digits are out of reach"
+            if ours.agrees(now)
+            else f"numbers are cut finer than before, but not alike {differ}"
         )
 
     # Files
@@ -411,6 +503,29 @@ class _Fitting:
             )
 
 
+def _known(vocab: Vocabulary, token: str, whose: str) -> int:
+    """Return the id of a token that the caller named."""
+    try:
+        return vocab.id(token)
+    except InputError as fault:
+        raise ConfigError(f"specials: {whose} has no token {token!r}", hint=fault.hint) from fault
+
+
+def _cut(numbers: Numerals) -> str | None:
+    """Return the pattern of what is isolated to cut numbers in the same manner, if it has a rule.
+
+    Only the digits 0 to 9: others may be bytes here, and parts of letters.
+    """
+    most = numbers.width
+    if numbers.policy == "single":
+        return "[0-9]"
+    if numbers.policy != "groups":
+        return None
+    if numbers.side == "left":
+        return f"[0-9]{{1,{most}}}"
+    return f"[0-9]{{1,{most}}}(?=(?:[0-9]{{{most}}})*(?![0-9]))"
+
+
 def _locate(name: str) -> Path:
     """Return the directory or file of a tokenizer: a path, a package, or a hub id."""
     place = Path(name).expanduser()
@@ -419,8 +534,8 @@ def _locate(name: str) -> Path:
     found = packaged(name)
     if found is not None:
         return found
-    if re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", name):
-        return tokenizer_files.download(name).parent
+    if is_hub_id(name):
+        return tokenizer_files.download(name)
     raise InputError(f"{name}: no such file or directory", hint="give the path of a tokenizer")
 
 
@@ -552,7 +667,10 @@ def _with_ids(
             places[i]: scores.get(i, [vocab.tokens[i], lowest]) for i in places if vocab.tokens[i]
         }
         if sorted(pieces) != list(range(len(pieces))):
-            raise FormatError("the tokenizer has gaps in its ids, so that none can be exchanged")
+            raise FormatError(
+                "the tokenizer has gaps in its ids, so that none can be exchanged",
+                hint="give a tokenizer without gaps in its ids",
+            )
         model["vocab"] = [pieces[i] for i in range(len(pieces))]
         if model.get("unk_id") is not None:
             model["unk_id"] = places[model["unk_id"]]

@@ -161,7 +161,8 @@ def find(
         if name not in taken:
             if (size := _entry(every, name).shape[axis]) != rows:
                 raise ConfigError(
-                    f"{where}: --map {name}={axis}: the axis has {size} places for {rows} tokens"
+                    f"{where}: --map {name}={axis}: the axis has {size} places for {rows} tokens",
+                    hint=f"the shape is {_entry(every, name).shape}; name its axis of {rows}",
                 )
             found.append(VocabTensor(name, every[name].path, axis, "mapped"))
     for tensor in found:
@@ -180,7 +181,9 @@ def _check_mapping(where: str, given: Mapping[str, int | None], every: Mapping[s
                 f"{where}: --map {name}: no tensor of this name", hint="names are listed in full"
             )
         if axis is not None and not 0 <= axis < len(_entry(every, name).shape):
-            raise ConfigError(f"{where}: --map {name}={axis}: it has no such axis")
+            raise ConfigError(
+                f"{where}: --map {name}={axis}: it has no such axis", hint="axes are counted from 0"
+            )
 
 
 def _others(where: str, every: Mapping[str, Part], rows: int) -> list[VocabTensor]:

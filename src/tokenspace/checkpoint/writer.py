@@ -157,6 +157,12 @@ def write(
                 shutil.copyfile(file, folder / name)
         if checkpoint.adapter is not None:
             _adapter(checkpoint.adapter, partial / "adapter")
+            plan.notes.append(
+                "the PEFT adapter is in adapter/, unchanged:"
+                f" PeftModel.from_pretrained(model, '{out / 'adapter'}')"
+            )
+        if left_out:
+            plan.notes.append("left out: " + ", ".join(left_out))
         written = Written(
             out,
             plan.rows,
@@ -199,7 +205,9 @@ class _Plan:
                 partners = np.arange(self.tokens, dtype=np.int64)
                 partners[self.tokens if self.tokens < checkpoint.rows else checkpoint.rows :] = -1
             else:
-                partners = target.vocab.match(checkpoint.vocab).ids
+                partners = target.vocab.match(checkpoint.vocab).ids.copy()
+                for new, old in target.copies.items():
+                    partners[new] = old
         if partners.shape != (self.tokens,) or int(partners.max(initial=-1)) >= checkpoint.rows:
             raise InputError(
                 f"partners of shape {partners.shape}: one of the model's {checkpoint.rows} ids, or"

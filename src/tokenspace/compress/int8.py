@@ -185,7 +185,10 @@ class QuantizedTable:
             with safe_open(str(path), "numpy") as file:
                 metrics = json.loads((file.metadata() or {}).get("metrics", "{}"))
         except (SafetensorError, ValueError) as fault:
-            raise FormatError(f"{path}: not a table of 8-bit rows ({fault})") from fault
+            raise FormatError(
+                f"{path}: not a table of 8-bit rows ({fault})",
+                hint="compress the table again, and save that",
+            ) from fault
         if not sound:
             raise FormatError(
                 f"{path}: not a table of 8-bit rows",

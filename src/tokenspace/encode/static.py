@@ -52,7 +52,8 @@ class StaticEncoder:
         if self.vectors.ndim != 2 or len(self.vectors) != len(self.vocab):
             raise InputError(
                 f"static encoder: {len(self.vocab)} tokens and vectors of shape"
-                f" {self.vectors.shape} do not agree"
+                f" {self.vectors.shape} do not agree",
+                hint="give one row for every token",
             )
 
     @property
@@ -169,15 +170,24 @@ class StaticEncoder:
                 hint="only static encoders are read here",
             )
         if not (place / "model.safetensors").is_file():
-            raise FormatError(f"{place}: model.safetensors is missing")
+            raise FormatError(
+                f"{place}: model.safetensors is missing",
+                hint="give a directory that save or model2vec wrote",
+            )
         tensors = read_tensors(place / "model.safetensors")
         weights = tensors.get("embedding.weight", tensors.get("embeddings"))
         if weights is None or weights.ndim != 2:
-            raise FormatError(f"{place / 'model.safetensors'}: no matrix 'embedding.weight'")
+            raise FormatError(
+                f"{place / 'model.safetensors'}: no matrix 'embedding.weight'",
+                hint="give a directory that save or model2vec wrote",
+            )
         try:
             tokenizer = Tokenizer.from_file(str(place / "tokenizer.json"))
         except Exception as fault:  # the library raises plain Exception
-            raise FormatError(f"{place / 'tokenizer.json'}: not a tokenizer ({fault})") from fault
+            raise FormatError(
+                f"{place / 'tokenizer.json'}: not a tokenizer ({fault})",
+                hint="write it again with the save of tokenizers",
+            ) from fault
         vocab = text_vocabulary(Vocabulary.of(tokenizer, rows=len(weights)))
         return cls(vocab, np.asarray(weights, np.float32))
 

@@ -254,9 +254,15 @@ def _simple(folder: Path, settings: Mapping[str, Any]) -> dict[str, Any] | None:
         kinds = [module["type"].rpartition(".")[2] for module in modules]
         places = [(folder / module["path"]).resolve() for module in modules]
     except (TypeError, KeyError, AttributeError) as fault:
-        raise FormatError(f"{folder / 'modules.json'}: not a list of modules") from fault
+        raise FormatError(
+            f"{folder / 'modules.json'}: not a list of modules",
+            hint="save the model again with sentence-transformers",
+        ) from fault
     if not all(place.is_relative_to(folder.resolve()) for place in places):
-        raise InputError(f"{folder / 'modules.json'}: a path leads outside the directory")
+        raise InputError(
+            f"{folder / 'modules.json'}: a path leads outside the directory",
+            hint="move that folder into the directory, and name it there",
+        )
     if kinds not in (["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"]):
         return None
     if settings.get("truncate_dim") is not None or places[0] != folder.resolve():

@@ -119,7 +119,9 @@ class ModelEncoder:
             raise InputError("texts are a list of strings, not one string", hint="write [text]")
         for index, text in enumerate(texts):
             if not isinstance(text, str):
-                raise InputError(f"text {index} is {type(text).__name__}, not str")
+                raise InputError(
+                    f"text {index} is {type(text).__name__}, not str", hint="give a list of strings"
+                )
             if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
                 raise InputError(
                     f"text {index} holds a lone surrogate, which is not valid Unicode",
@@ -232,6 +234,9 @@ def load_encoder(
     prompts = {name: text or "" for name, text in settings.get("prompts", {}).items()}
     default = settings.get("default_prompt_name")
     if default is not None and default not in prompts:
-        raise FormatError(f"{folder}: default_prompt_name={default!r} is not one of the prompts")
+        raise FormatError(
+            f"{folder}: default_prompt_name={default!r} is not one of the prompts",
+            hint=f"prompts in config_sentence_transformers.json: {', '.join(prompts) or 'none'}",
+        )
     body = load_body(folder, settings, trust_remote_code=trust_remote_code, device=device)
     return ModelEncoder(body, prompts, default)

@@ -91,7 +91,10 @@ def _open(path: Path) -> Pickle:
     entries: dict[str, TensorEntry] = {}
     for name, tensor in tensors.items():
         if tensor.dtype not in _TYPES:
-            raise FormatError(f"{path}: tensor {name!r} has type {tensor.dtype}")
+            raise FormatError(
+                f"{path}: tensor {name!r} has type {tensor.dtype}",
+                hint="write it again with weights of a type that safetensors has",
+            )
         shape = tuple(tensor.shape)
         nbytes = math.prod(shape) * tensor.element_size()
         entries[name] = TensorEntry(_TYPES[tensor.dtype], shape, len(entries), nbytes)

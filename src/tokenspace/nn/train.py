@@ -27,7 +27,7 @@ from typing import Any, Literal, TypeVar
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import broadcast, send_to_device
+from accelerate.utils import DistributedType, broadcast, send_to_device
 from torch import Tensor, nn
 
 from tokenspace import rng
@@ -37,6 +37,7 @@ __all__ = ["Tick", "rate", "steps"]
 
 Batch = TypeVar("Batch")
 Decay = Literal["linear", "cosine", "none"]
+_PLAIN = (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU)
 
 
 @dataclass(frozen=True)
@@ -135,6 +136,9 @@ def steps(
             _parameters(module, weight_decay, slower), lr=lr, betas=betas, fused=True
         )
         wrapped, stepper = accelerator.prepare(module, optimizer)
+        if accelerator.scaler is None and accelerator.distributed_type in _PLAIN:
+            stepper = optimizer  # accelerate's own searches the disk for a package every time
+        trained = list(wrapped.parameters())
         groups = _groups_of(batches, accumulate * accelerator.num_processes)
         begin, done = time.perf_counter(), 0
         try:
@@ -148,18 +152,18 @@ def steps(
                 for parameters in optimizer.param_groups:
                     parameters["lr"] = now * parameters["slower"]
                 training = module.training
-                wrapped.train()
+                if not training or done == 1:  # a walk through all modules, which costs
+                    wrapped.train()
                 with rng.torch_scope(seed, "train", done, accelerator.process_index):
                     value = _backward(accelerator, wrapped, loss, own)
                 _check(value, "loss", done)
-                norm = accelerator.clip_grad_norm_(
-                    wrapped.parameters(), math.inf if clip is None else clip
-                )
+                norm = accelerator.clip_grad_norm_(trained, math.inf if clip is None else clip)
                 if accelerator.scaler is None:  # a scaler skips such a step and scales down
                     _check(float(norm), "gradient's norm", done)
                 stepper.step()
                 stepper.zero_grad()
-                wrapped.train(training)
+                if not training:
+                    wrapped.train(False)
                 yield Tick(done, value, now, time.perf_counter() - begin)
         finally:  # also on the caller's break: take off what prepare() put around the module
             accelerator.unwrap_model(wrapped, keep_fp32_wrapper=False)

@@ -65,7 +65,10 @@ def check_query(query: Floats2d, width: int, document: int, documents: int) -> N
     """Raise :class:`InputError` unless ``query`` is (T >= 1, width) and ``document`` exists."""
     shape = np.shape(query)
     if len(shape) != 2 or shape[1] != width or shape[0] == 0:
-        raise InputError(f"query: shape {shape}, expected (tokens, {width})")
+        raise InputError(
+            f"query: shape {shape}, expected (tokens, {width})",
+            hint="encode queries as the documents were, one token at least",
+        )
     if not 0 <= document < documents:
         raise InputError(f"document {document} is outside [0, {documents - 1}]")
 
@@ -73,7 +76,10 @@ def check_query(query: Floats2d, width: int, document: int, documents: int) -> N
 def check_candidates(candidates: Ids2d, queries: int, documents: int) -> None:
     """Raise :class:`InputError` unless ``candidates`` is (Q, C) of numbers from -1 to N - 1."""
     if candidates.ndim != 2 or len(candidates) != queries:
-        raise InputError(f"candidates: shape {candidates.shape}, expected ({queries}, C)")
+        raise InputError(
+            f"candidates: shape {candidates.shape}, expected ({queries}, C)",
+            hint="give one row of document numbers a query, short ones filled up with -1",
+        )
     if candidates.size and not -1 <= candidates.min() <= candidates.max() < documents:
         raise InputError(f"candidates: document numbers must lie in [-1, {documents - 1}]")
 
@@ -132,7 +138,10 @@ def align(store: DocumentTokens, query: Floats2d, document: int) -> tuple[Ids, F
     """
     rows = store[document]
     if len(rows) == 0:
-        raise InputError(f"document {document} has no tokens to align with")
+        raise InputError(
+            f"document {document} has no tokens to align with",
+            hint="choose a document whose text gives a token",
+        )
     similarity = np.asarray(query, np.float32) @ rows.T
     found = similarity.argmax(axis=1)
     return found.astype(np.int64), np.take_along_axis(similarity, found[:, None], axis=1)[:, 0]

@@ -77,7 +77,8 @@ class CodedStore:
                     codes = np.asarray(document, np.int64)
                     if codes.size and not 0 <= codes.min() <= codes.max() < len(table):
                         raise InputError(
-                            f"document {number}: a token outside the table of {len(table)} rows"
+                            f"document {number}: a token outside the table of {len(table)} rows",
+                            hint="tokenize the documents with the tokenizer of the table",
                         )
                     file.write(codes.astype(dtype).tobytes())
                     offsets.append(offsets[-1] + len(codes))

@@ -251,7 +251,10 @@ class FDE:
         """
         check_docs(docs, on_empty)
         if docs.width != self.width:
-            raise InputError(f"docs have width {docs.width}; the encoder takes {self.width}")
+            raise InputError(
+                f"docs have width {docs.width}; the encoder takes {self.width}",
+                hint="make an encoder of this width, or encode the text as before",
+            )
         self.check_size(len(docs))
         return self._encode(docs.flat, docs.offsets, document=True)
 

@@ -257,7 +257,10 @@ class StoreWriter:
     def extend(self, docs: Ragged | TokenStore) -> None:
         """Append the documents; a store of the same codec is copied without rounding again."""
         if docs.width != self.width:
-            raise InputError(f"token vectors have width {docs.width}; the store has {self.width}")
+            raise InputError(
+                f"token vectors have width {docs.width}; the store has {self.width}",
+                hint="encode the text as that of the store was",
+            )
         total = int(docs.offsets[-1])
         for start in range(0, total, _BLOCK):
             stop = min(start + _BLOCK, total)

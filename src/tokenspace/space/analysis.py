@@ -2,8 +2,9 @@
 
 Words are runs of letters and digits, lower case, with the parts of an identifier apart
 (``threading.Thread.join`` and ``ThreadPoolExecutor`` match "thread"), English endings removed by
-a few rules, and the words left out that every question has. Text in other scripts passes
-through: an ideograph is a word of its own, and the rules only touch words in ASCII letters.
+a few rules, and the words left out that every question has, the tail of "can't" or "user's" with
+them. Text in other scripts passes through: an ideograph is a word of its own, and the rules only
+touch words in ASCII letters.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ what when where which who whom whose why will with would you your yours
 STOPWORDS = frozenset(_COMMON.split())
 _CJK = "\u2e80-\u2fff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
 _WORD = re.compile(rf"[{_CJK}]|[^\W_{_CJK}]+")
+_TAIL = re.compile(r"(?<=\w)['’](?:s|t|ll|re|ve|d|m)(?!\w|['’])", re.IGNORECASE)  # but not b't'
 _HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 _VOWEL = re.compile("[aeiouy]")
 
@@ -35,7 +37,7 @@ def analyse(text: str) -> list[str]:
     ['make', 'thread', 'pool', 'executor', 'stop', 'wait']
     """
     words: list[str] = []
-    for match in _WORD.finditer(unicodedata.normalize("NFKC", text)):
+    for match in _WORD.finditer(_TAIL.sub("", unicodedata.normalize("NFKC", text))):
         for part in _HUMP.split(match[0]):
             word = part.casefold()
             if word not in STOPWORDS:

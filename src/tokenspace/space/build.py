@@ -26,13 +26,12 @@ from tokenspace.report import environment
 from .measure import measure
 from .page import render
 from .plan import Plan
+from .sources import STDIN
 from .steps import STEPS, Generation
 from .store import REPORTS, Manifest, commit, generations, lock, next_generation
 
 __all__ = ["Step", "build", "finish"]
 
-STDIN = ("standard-input.txt", "standard-input.jsonl")
-"""Where standard input is kept: text, and rows of which one field is the text."""
 EXACT_BELOW = {"learned": 10_000, "pretrained": 4_000}
 """Passages up to which exact MaxSim is about as fast as candidates by encodings, scored exactly.
 
@@ -203,7 +202,7 @@ def resume(root: Path, asked: Mapping[str, Any]) -> Path:
 
 
 def keep_standard_input(path: Path, texts: Sequence[str]) -> list[str]:
-    """Copy standard input to a file of the space, so that an interrupted build can go on."""
+    """Copy standard input to ``path`` in the space, so that an interrupted build can go on."""
     kept = []
     for text in texts:
         if text == "-":

@@ -249,7 +249,10 @@ def _plain(value: object) -> str:
 @_reading_options
 @json_option
 def add_command(space: str, texts: tuple[str, ...], as_json: bool, **settings: Any) -> None:
-    """Add text to a space with the vectors it has; sources that it holds already are replaced."""
+    """Add text to a space with the vectors it has; sources that it holds already are replaced.
+
+    TEXT is a file, a folder, or - for standard input, which is a source too: standard-input.txt.
+    """
     from .space import Space
 
     changed = Space.open(space).add(texts, **settings)

@@ -24,10 +24,12 @@ from tokenspace.errors import ConfigError, FormatError, InputError, MissingExtra
 
 from .passages import Document
 
-__all__ = ["PROSE", "TABLES", "read"]
+__all__ = ["PROSE", "STDIN", "TABLES", "read"]
 
 PROSE = (".txt", ".md", ".rst", ".html", ".htm", ".py")
 TABLES = (".jsonl", ".csv", ".tsv", ".parquet")
+STDIN = ("standard-input.txt", "standard-input.jsonl")
+"""What standard input is called: text, and rows of which one field is the text."""
 
 _BLOCK = 1 << 20  # bytes read at a time, and the size at which a text is cut
 _KEPT = 1 << 22  # a Python file up to this size is parsed; larger ones are read as plain text
@@ -63,7 +65,8 @@ def read(
     Returns
     -------
     iterator
-        Documents. ``source`` is the path relative to the given folder, or the file's name.
+        Documents. ``source`` is the path relative to the given folder, or the file's name;
+        for standard input it is one of :data:`STDIN`.
 
     Raises
     ------
@@ -92,11 +95,11 @@ def _plan(texts: Sequence[str], options: _Options) -> list[tuple[str, Path | Non
     """List (source, path) of everything to read; path None is standard input."""
     plan: list[tuple[str, Path | None]] = []
     taken: set[str] = set()
-    for text in texts:
+    for text in dict.fromkeys(texts):
         found: list[tuple[str, Path | None]]
         path = Path(text)
         if text == "-":
-            found = [("-", None)]
+            found = [(STDIN[options.text_field is not None], None)]
         elif path.is_dir():
             found = [(file.relative_to(path).as_posix(), file) for file in _walk(path, options)]
         elif path.is_file():
@@ -106,7 +109,7 @@ def _plan(texts: Sequence[str], options: _Options) -> list[tuple[str, Path | Non
         else:
             raise InputError(f"{text}: no such file or folder", hint="check the path")
         for source, file in found:
-            name = source if source not in taken or file is None else file.as_posix()
+            name = source if source not in taken else file.as_posix() if file else text
             if name not in taken:
                 taken.add(name)
                 plan.append((name, file))

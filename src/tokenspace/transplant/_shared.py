@@ -38,7 +38,10 @@ def begin(source: EmbeddingTable, target: Vocabulary) -> Draft:
     Raises :class:`InputError` where one of the vocabularies is empty or nothing is shared.
     """
     if not len(target) or not len(source.vocab):
-        raise InputError(f"transplant: {len(source.vocab)} source and {len(target)} target tokens")
+        raise InputError(
+            f"transplant: {len(source.vocab)} source and {len(target)} target tokens",
+            hint="give vocabularies that hold tokens",
+        )
     mean = source.vectors.mean(axis=0, dtype=np.float64)
     rows = np.empty((len(target), source.shape[1]), np.float32)
     rows[:] = mean

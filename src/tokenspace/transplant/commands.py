@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tokenspace.cli import echo_report, json_option
+from tokenspace.cli import INPUTS, echo_report, json_option
 from tokenspace.errors import ConfigError, InputError
 from tokenspace.transplant import EVIDENCE
 
@@ -35,7 +35,8 @@ def _inputs(function: Callable[..., Any]) -> Callable[..., Any]:
         if name not in _GIVEN_BY_EXPAND:
             several = kind in ("Corpus", "Pairs")
             flag = "--" + name.replace("_", "-")
-            option = click.option(flag, metavar="PATH", multiple=several, help=f"{kind}, if needed")
+            text = f"{INPUTS.get(kind, kind)} (if the method needs it)"
+            option = click.option(flag, metavar="PATH", multiple=several, help=text)
             function = option(function)
     return function
 
@@ -122,6 +123,7 @@ def prune_command(
     force: bool,
     as_json: bool,
     mapping: Sequence[str],
+    specials: Sequence[str],
     eval_text: str | None,
     heal: str | None,
     base: str | None,
@@ -139,7 +141,7 @@ def prune_command(
     from tokenspace.recipe import make
     from tokenspace.runner import located
 
-    from .directory import read_mapping, transplant_model
+    from .directory import read_mapping, read_specials, transplant_model
     from .prune import pruned, used
 
     source = Checkpoint.open(
@@ -159,6 +161,7 @@ def prune_command(
         eval_texts=list(Corpus.load(eval_text)) if eval_text else None,
         heal_texts=list(Corpus.load(heal)) if heal else None,
         force=force,
+        specials=read_specials(specials),
         **{name: value for name, value in more.items() if value is not None},
     )
     return echo_report(report, out, as_json)

@@ -175,7 +175,10 @@ class CW2V(Recipe):
         usable[[*vocab.specials, *vocab.holes]] = False
         old = np.flatnonzero(usable)
         if not len(old):
-            raise InputError("cw2v: the source has special tokens only")
+            raise InputError(
+                "cw2v: the source has special tokens only",
+                hint="give a source with ordinary tokens",
+            )
         m = min(self.support, len(old))
         counts = np.zeros(len(vocab), np.int64)
         t, s = target.shared(vocab)

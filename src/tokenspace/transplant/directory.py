@@ -22,9 +22,18 @@ import numpy as np
 
 from tokenspace.arrays import Ids
 from tokenspace.catalog import Entry
-from tokenspace.checkpoint import CHAT_TEMPLATES, Checkpoint, Target, VocabTensor, Written, write
+from tokenspace.checkpoint import (
+    CHAT_TEMPLATES,
+    DIGITS,
+    Checkpoint,
+    Target,
+    VocabTensor,
+    Written,
+    write,
+)
+from tokenspace.checkpoint.folder import read_json
 from tokenspace.corpus import Corpus
-from tokenspace.errors import ConfigError, MissingExtra
+from tokenspace.errors import ConfigError, FormatError, MissingExtra
 from tokenspace.recipe import Recipe, apply, evidence, make
 from tokenspace.report import Report
 from tokenspace.runner import Given, hashes, load_input
@@ -32,7 +41,16 @@ from tokenspace.table import EmbeddingTable
 from tokenspace.transplant.page import render
 from tokenspace.vocab import LEVELS, Vocabulary
 
-__all__ = ["Side", "applies", "options", "read_mapping", "run", "sample", "transplant_model"]
+__all__ = [
+    "Side",
+    "applies",
+    "options",
+    "read_mapping",
+    "read_specials",
+    "run",
+    "sample",
+    "transplant_model",
+]
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +70,18 @@ def options() -> list[click.Option]:
             type=click.Choice(CHAT_TEMPLATES),
             default=None,
             help="whose chat template is written  [default: donor]",
+        ),
+        click.Option(
+            ["--specials"],
+            multiple=True,
+            metavar="NEW=OLD|FILE",
+            help="a new token and the model's whose row it takes; FILE: a JSON object of such",
+        ),
+        click.Option(
+            ["--digits"],
+            type=click.Choice(DIGITS),
+            default=None,
+            help="whose way to cut numbers is kept  [default: donor]",
         ),
         click.Option(
             ["--map", "mapping"],
@@ -107,6 +137,7 @@ def run(
     force: bool,
     *,
     mapping: Sequence[str] = (),
+    specials: Sequence[str] = (),
     eval_text: str | None = None,
     heal: str | None = None,
     base: str | None = None,
@@ -133,8 +164,8 @@ def run(
             bag[name] = load_input(kinds[name], paths, trust_remote_code=trust_remote_code)
     texts = None if eval_text is None else list(Corpus.load(eval_text))
     chosen = {name: value for name, value in settings.items() if value is not None}
-    again = {**chosen, "mapping": list(mapping), "eval_text": eval_text, "heal": heal}
-    again |= {"base": base, "merge_adapter": merge_adapter}
+    again = {**chosen, "mapping": list(mapping), "specials": list(specials), "heal": heal}
+    again |= {"eval_text": eval_text, "base": base, "merge_adapter": merge_adapter}
     return transplant_model(
         recipe,
         source,
@@ -146,6 +177,7 @@ def run(
         force=force,
         inputs={name: hashes(paths) for name, paths in given.items()},
         again={name: value for name, value in again.items() if value},
+        specials=read_specials(specials),
         **chosen,
     )
 
@@ -158,6 +190,29 @@ def read_mapping(given: Sequence[str]) -> dict[str, int | None]:
         if not equals or not (axis == "none" or axis.isdigit()):
             raise ConfigError(f"--map {item}", hint="write --map NAME=AXIS, or NAME=none")
         found[name] = None if axis == "none" else int(axis)
+    return found
+
+
+def read_specials(given: Sequence[str]) -> dict[str, str]:
+    """Read ``NEW=OLD``, or a JSON file with an object of such pairs, of every ``--specials``."""
+    found: dict[str, str] = {}
+    for item in given:
+        if Path(item).is_file():
+            content = read_json(Path(item))
+            if not isinstance(content, dict) or not all(
+                isinstance(old, str) for old in content.values()
+            ):
+                raise FormatError(
+                    f"{item}: not an object of tokens", hint='write {"NEW": "OLD", ...}'
+                )
+            found |= content
+            continue
+        new, _, old = item.partition("=")
+        if not new or not old:
+            raise ConfigError(
+                f"--specials {item}", hint="write --specials NEW=OLD, or give a JSON file"
+            )
+        found[new] = old
     return found
 
 
@@ -187,6 +242,8 @@ def transplant_model(
     pad_to_multiple: int | None = None,
     untie: bool = False,
     chat_template: str = "donor",
+    specials: Mapping[str, str] | None = None,
+    digits: str = "donor",
     eval_texts: Sequence[str] | None = None,
     heal_texts: Sequence[str] | None = None,
     heal_seconds: float | None = None,
@@ -208,8 +265,10 @@ def transplant_model(
     bag
         Further inputs of the recipe by name; ``donor`` may be a :class:`Checkpoint`, whose output
         matrix then serves the output. ``model`` is ``source`` unless it is given.
-    rows, pad_to_multiple, untie, chat_template, force
+    rows, pad_to_multiple, untie, force
         As in :func:`tokenspace.checkpoint.write`.
+    chat_template, specials, digits
+        As in :meth:`tokenspace.checkpoint.Target.of`.
     eval_texts
         Texts on which source and result are measured; by default a sample of Python's
         documentation.
@@ -230,7 +289,9 @@ def transplant_model(
     begin = time.perf_counter()
     source = source if isinstance(source, Checkpoint) else Checkpoint.open(source)
     if not isinstance(target, Target):
-        target = Target.of(source, target, chat_template=chat_template)
+        target = Target.of(
+            source, target, chat_template=chat_template, specials=specials, digits=digits
+        )
     sides = _sides(recipe, source, target, dict(bag or {}), untie)
     made: list[Report] = []
 
@@ -240,7 +301,7 @@ def transplant_model(
             healed = _healed(source, partial, heal_texts, heal_seconds, heal_steps, seed)
         found = {} if no_validate else _measured(source, partial, eval_texts)
         report = Report(
-            title=f"{recipe}: {source.root.name} with the tokens of {_name(target)}",
+            title=f"{recipe}: {source.name} with the tokens of {_name(target)}",
             metrics={
                 **_counts(sides[0]),
                 "rows": float(written.rows),
@@ -251,7 +312,10 @@ def transplant_model(
             rows=[_tensor(source, tensor, written.rows) for tensor in source.tensors],
             recipe={**recipe.to_dict(), "options": dict(again or {})},
             inputs=dict(inputs or {}),
-            notes=[*written.notes, *_warnings(sides, eval_texts is None and bool(found))],
+            notes=[
+                *written.notes,
+                *_warnings(source.vocab, sides, eval_texts is None and bool(found)),
+            ],
             seconds=round(time.perf_counter() - begin, 3),
         )
         _provenance(partial / "provenance.tsv", source.vocab, sides)
@@ -282,7 +346,7 @@ def _sides(
     """Return the new rows of the input and, where the result has one, of the output matrix."""
     match = target.vocab.match(source.vocab)
     partners, levels = match.ids.copy(), match.steps.copy()
-    for old, new in target.counterparts.items():
+    for new, old in target.copies.items():
         partners[new], levels[new] = old, LEVELS.index("special") + 1
     names = ["input"] if source.tied and not untie else ["input", "output"]
     donor = bag.get("donor")
@@ -294,7 +358,7 @@ def _sides(
             given["donor"] = donor.table(part)
         result: EmbeddingTable = apply(recipe, given)
         rows = result.vectors.copy()
-        for old, new in target.counterparts.items():
+        for new, old in target.copies.items():
             rows[new] = table.vectors[old]
         return result.replace(vectors=rows)
 
@@ -338,9 +402,21 @@ def _tensor(source: Checkpoint, tensor: VocabTensor, rows: int) -> dict[str, Any
     }
 
 
-def _warnings(sides: Sequence[Side], sampled: bool) -> list[str]:
+def _warnings(source: Vocabulary, sides: Sequence[Side], sampled: bool) -> list[str]:
     """Say what a user should know of the rows, and on what text the models were measured."""
+    vocab, mates = sides[0].table.vocab, sides[0].partners
     said = []
+    if source.ghosts:
+        shown = ", ".join(sorted(source.ghosts)[:6]) + (", …" if len(source.ghosts) > 6 else "")
+        said.append(f"the model's tokens without a row: {len(source.ghosts)} ({shown})")
+    if source.holes:
+        said.append(f"the model's rows without a token: {len(source.holes)}")
+    if not (sides[0].levels == LEVELS.index("exact") + 1).any():
+        said.append("no token of text is in both vocabularies: every row is new")
+    alone = [vocab.tokens[i] for i in vocab.specials if vocab.tokens[i] and mates[i] < 0]
+    if alone:
+        shown = ", ".join(alone[:12]) + (f" and {len(alone) - 12} more" if alone[12:] else "")
+        said.append(f"special tokens without a counterpart: {shown} (--specials NEW=OLD names one)")
     for side in sides:
         flagged = side.table.notes.get("flagged")
         if flagged:

@@ -43,7 +43,10 @@ class Shape:
             if type(value) is not int or value < 1:
                 raise InputError(f"hypernet: {item.name}={value!r} is not a whole number from 1 on")
         if self.sides > 2 or self.width % self.sides or self.hidden % self.heads:
-            raise InputError(f"hypernet: {self} does not divide into sides and heads")
+            raise InputError(
+                f"hypernet: {self} does not divide into sides and heads",
+                hint="choose a hidden width that the heads divide",
+            )
 
     @property
     def hidden(self) -> int:
@@ -72,13 +75,22 @@ class Hypernet:
         wanted = parameters(self.shape)
         if self.weights.keys() != wanted.keys():
             odd = sorted(self.weights.keys() ^ wanted.keys())
-            raise InputError(f"hypernet: weights that are missing or unknown: {', '.join(odd[:3])}")
+            raise InputError(
+                f"hypernet: weights that are missing or unknown: {', '.join(odd[:3])}",
+                hint="write one: tokenspace hypernet MODEL",
+            )
         for name, array in [*self.weights.items(), ("base", self.base)]:
             shape = wanted.get(name, (len(self.base), self.shape.width))
             if array.shape != shape or array.dtype != np.float32:
-                raise InputError(f"hypernet: {name} is {array.dtype} {array.shape}, not {shape}")
+                raise InputError(
+                    f"hypernet: {name} is {array.dtype} {array.shape}, not {shape}",
+                    hint="write one: tokenspace hypernet MODEL",
+                )
             if not np.isfinite(array).all():
-                raise InputError(f"hypernet: {name} holds NaN or infinite values")
+                raise InputError(
+                    f"hypernet: {name} holds NaN or infinite values",
+                    hint="train it again with a lower learning rate",
+                )
 
     def check(self, vocab: Vocabulary, width: int) -> None:
         """Raise :class:`InputError` unless the network speaks of these tokens and this width.

@@ -21,7 +21,7 @@ import numpy as np
 
 from tokenspace import tokenizer_files
 from tokenspace.arrays import Ids
-from tokenspace.errors import InputError
+from tokenspace.errors import FormatError, InputError
 from tokenspace.progress import track
 from tokenspace.surface import CHARACTERS, FALLBACK
 from tokenspace.vocab import Vocabulary
@@ -65,7 +65,13 @@ def pruned(vocab: Vocabulary, counts: Ids, *, min_count: int = 1) -> Vocabulary:
         model["merges"] = [m for m in model["merges"] if {*_pair(m), "".join(_pair(m))} <= kept]
     order = [token for token in vocab.tokens if token and token in kept]
     ids = {token: index for index, token in enumerate(order)}
-    _renumber(content, ids)
+    try:
+        _renumber(content, ids)
+    except KeyError as fault:
+        raise FormatError(
+            f"prune: the tokenizer names {fault}, which is none of its tokens",
+            hint="the tokenizer is damaged: download or save it again",
+        ) from fault
     tokenizer = tokenizer_files.parse(json.dumps(content), Path("tokenizer.json"))
     roles = {role: vocab.tokens[i] for role, i in vocab.roles.items()}
     return Vocabulary.of(tokenizer, roles=roles)
@@ -110,7 +116,7 @@ def _renumber(content: dict[str, Any], ids: Mapping[str, int]) -> None:
         unknown = None if model.get("unk_id") is None else model["vocab"][model["unk_id"]][0]
         model["vocab"] = [entry for entry in model["vocab"] if entry[0] in ids]
         names = [entry[0] for entry in model["vocab"]]
-        model["unk_id"] = None if unknown is None else names.index(unknown)
+        model["unk_id"] = names.index(unknown) if unknown in names else None
     else:
         model["vocab"] = {token: ids[token] for token in model["vocab"] if token in ids}
     for token in content["added_tokens"]:

@@ -78,7 +78,7 @@ from typing import Annotated, Any, ClassVar, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from tokenspace.arrays import Ids
+from tokenspace.arrays import Floats2d, Ids
 from tokenspace.errors import InputError
 from tokenspace.jit import kernel
 from tokenspace.pairs import Pairs
@@ -88,7 +88,7 @@ from tokenspace.table import EmbeddingTable
 from tokenspace.transplant._shared import begin, pieces, written
 from tokenspace.vocab import Vocabulary
 
-__all__ = ["Alignment", "TransTok", "align", "spread_count"]
+__all__ = ["Alignment", "TransTok", "align", "inherit", "mix", "spread_count"]
 
 LEAST = 50  # sentence pairs
 LONGEST = 200  # words of a sentence; alignment is quadratic
@@ -156,12 +156,8 @@ class TransTok(Recipe):
         numbers = _numbers(counts, target, draft.unseen, source.vocab)
         unseen = draft.unseen.tolist()
         known = sum(u in counts for u in unseen)
-        longer, contained = _inherit(counts, target, unseen, source.vocab)
-        made = [u for u in unseen if u in counts]
-        for u in made:
-            ids = sorted(counts[u])
-            p = np.array([counts[u][i] for i in ids])
-            draft.rows[u] = (p / p.sum()) @ source.vectors[ids]
+        longer, contained = inherit(counts, target, unseen, source.vocab)
+        made = mix(draft.rows, counts, unseen, source.vectors)
         notes |= {
             "words": len(found.counts),
             "copied": len(target) - len(unseen),
@@ -395,7 +391,7 @@ def _numbers(counts: Counts, target: Vocabulary, unseen: Ids, source: Vocabulary
     return int((parts.lengths > 0).sum())
 
 
-def _inherit(
+def inherit(
     counts: Counts, target: Vocabulary, unseen: Sequence[int], source: Vocabulary
 ) -> tuple[int, int]:
     """Give tokens without counts those of longer tokens, else those of contained ones.
@@ -429,6 +425,16 @@ def _inherit(
                     take(u, by_surface[part])
     counts |= taken
     return longer, len(taken) - longer
+
+
+def mix(rows: Floats2d, counts: Counts, unseen: Sequence[int], E: Floats2d) -> list[int]:
+    """Write the rows of all unseen tokens that have counts, and return these tokens."""
+    made = [u for u in unseen if u in counts]
+    for u in made:
+        ids = sorted(counts[u])
+        p = np.array([counts[u][i] for i in ids])
+        rows[u] = (p / p.sum()) @ E[ids]
+    return made
 
 
 def _ends(surface: bytes) -> set[bytes]:

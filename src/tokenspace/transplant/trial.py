@@ -21,8 +21,12 @@ from tokenspace.transplant._shared import retrieval
 from tokenspace.transplant.hypernet import Hypernet, Shape, identity, parameters
 from tokenspace.vocab import Vocabulary
 
-__all__ = ["SETTINGS", "bag", "judge"]
+__all__ = ["COURSE", "SETTINGS", "bag", "judge"]
 
+COURSE = (
+    "bits per byte",
+    {"bits_per_byte": "at once", "after_100": "after 100 steps", "after_300": "after 300 steps"},
+)
 SETTINGS = (
     "english",
     "german",

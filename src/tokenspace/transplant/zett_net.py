@@ -364,9 +364,15 @@ def _body(model: Checkpoint) -> tuple[Any, float]:
             hint="use a method without training, such as retok, or give a hypernet",
         )
     if model.masked and "mask" not in model.vocab.roles:
-        raise InputError(f"{model.root}: a masked model whose vocabulary has no mask token")
+        raise InputError(
+            f"{model.root}: a masked model whose vocabulary has no mask token",
+            hint="name the mask token in its tokenizer_config.json",
+        )
     if model.setting("final_logit_softcapping"):
-        raise InputError(f"{model.root}: a model that caps its logits cannot be trained through")
+        raise InputError(
+            f"{model.root}: a model that caps its logits cannot be trained through",
+            hint="use a method without training, such as retok, or give a hypernet",
+        )
     scale = float(getattr(body.get_input_embeddings(), "embed_scale", 1.0))
     body.set_output_embeddings(_Bare())
     return body.requires_grad_(False), scale
