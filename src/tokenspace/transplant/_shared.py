@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import string
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -166,21 +167,30 @@ def pieces(target: Vocabulary, ids: Ids, source: Vocabulary) -> Pieces:
     for a lower-case BERT). For a source that marks continuations (``##ing``) a token without a
     leading space continues a word. Unknown pieces are left out; a source without a tokenizer has
     none to give.
+
+    White space that the source's tokenizer drops (BERT's does) is written as all its punctuation
+    marks: they part words, too, and say as little. The mean row says more than nothing.
     """
     lead = b" " if target.kind in ("words", "bpe-suffix") else b""  # these begin words unmarked
-    return written(
-        [
-            b"" if i in target.specials or i in target.holes else lead + target.surfaces[i]
-            for i in ids.tolist()
-        ],
-        source,
-    )
+    surfaces = [
+        b"" if i in target.specials or i in target.holes else lead + target.surfaces[i]
+        for i in ids.tolist()
+    ]
+    found = written(surfaces, source)
+    dropped = {n for n in np.flatnonzero(found.lengths == 0).tolist() if surfaces[n].isspace()}
+    if not dropped:
+        return found
+    marks = written([mark.encode() for mark in string.punctuation], source).flat
+    return _flat([marks if n in dropped else found[n] for n in range(len(found))])
 
 
 def written(surfaces: Sequence[bytes], vocab: Vocabulary) -> Pieces:
     """Write bytes in tokens of ``vocab``, as :func:`pieces` does; empty bytes have no piece."""
     spell = _speller(vocab)
-    lists = [spell(surface) if surface else [] for surface in surfaces]
+    return _flat([spell(surface) if surface else [] for surface in surfaces])
+
+
+def _flat(lists: Sequence[Sequence[int] | Ids]) -> Pieces:
     offsets = np.zeros(len(lists) + 1, np.int64)
     np.cumsum([len(found) for found in lists], out=offsets[1:])
     return Pieces(np.array([i for found in lists for i in found], np.int64), offsets)
