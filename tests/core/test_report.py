@@ -114,5 +114,6 @@ def test_a_recorded_result_is_found_again(monkeypatch: pytest.MonkeyPatch, tmp_p
 
 def test_every_recorded_result_belongs_to_an_entry() -> None:
     folder = Path(report.__file__).parent / "claims" / "results"
-    stems = {path.stem for path in folder.glob("*.json") if not path.stem.startswith("bench_")}
+    others = ("bench_", "compare_")
+    stems = {path.stem for path in folder.glob("*.json") if not path.stem.startswith(others)}
     assert stems <= {entry.name for entry in catalog.CATALOG}
