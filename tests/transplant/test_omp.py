@@ -270,7 +270,7 @@ def test_k_is_clamped_to_half_the_donors_width(caplog: pytest.LogCaptureFixture)
 
 def test_too_few_anchors_are_refused_unless_asked_for() -> None:
     source, target, donor = tables(gaussian(40, 30, 8), gaussian(41, 30, 16), 20)
-    with pytest.raises(InputError, match="20 usable anchors are too few for k=6, it needs 24"):
+    with pytest.raises(InputError, match="with k=6: 20 usable anchors are too few, it needs 24"):
         OMP(k=6)(source, target, donor=donor)
     assert OMP(k=6, allow_few=True)(source, target, donor=donor).notes["k"] == 6
 

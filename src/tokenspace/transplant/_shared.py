@@ -81,6 +81,14 @@ class Anchors:
     X: Floats2d
     known: Ids
 
+    def enough(self, least: int, method: str) -> None:
+        """Raise :class:`InputError`, in the words of ``method``, below ``least`` anchors."""
+        if len(self.A) < least:
+            raise InputError(
+                f"{method}: {len(self.A)} usable anchors are too few, it needs {least}",
+                hint="choose a smaller k or min_count, or use the method retok or mean",
+            )
+
 
 def anchored(
     source: EmbeddingTable,

@@ -152,11 +152,7 @@ class OMP(Recipe):
         found = anchored(source, target, donor, draft.unseen, min_count=self.min_count)
         A, B, X, known = found.A, found.B, found.X, found.known
         least = 1 if self.allow_few else 4 * (1 if self.k == "auto" else self.k)
-        if len(A) < least:
-            raise InputError(
-                f"omp: {len(A)} usable anchors are too few for k={self.k}, it needs {least}",
-                hint="choose a smaller k or min_count, set allow_few, or use the method mean",
-            )
+        found.enough(least, f"omp with k={self.k}")
         b_mean = 0.0
         if self.center:
             a_mean, b_mean = A.mean(0), B.mean(0)

@@ -55,7 +55,6 @@ from typing import Annotated, Any, ClassVar
 import numpy as np
 
 from tokenspace.arrays import Floats2d
-from tokenspace.errors import InputError
 from tokenspace.recipe import Range, Recipe
 from tokenspace.table import EmbeddingTable
 from tokenspace.transplant._linear import Values, affine, products
@@ -114,11 +113,7 @@ class Procrustes(Recipe):
         A, B, X, known = found.A, found.B, found.X, found.known
         s, error = 1.0, 0.0
         if len(known):
-            if len(A) < FEWEST:
-                raise InputError(
-                    f"procrustes: {len(A)} usable anchors are too few, it needs {FEWEST}",
-                    hint="choose a smaller min_count, or use the method retok or mean",
-                )
+            found.enough(FEWEST, self.name)
             error = _held_out(A, B, self.scale)
             if error >= 1:
                 log.warning("procrustes: held-out anchors are nearer to their mean than to it")

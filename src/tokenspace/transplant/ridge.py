@@ -60,7 +60,6 @@ from typing import Annotated, Any, ClassVar, Literal
 import numpy as np
 
 from tokenspace.arrays import Floats2d
-from tokenspace.errors import InputError
 from tokenspace.recipe import Range, Recipe
 from tokenspace.table import EmbeddingTable
 from tokenspace.transplant._linear import Values, affine, products
@@ -118,11 +117,7 @@ class Ridge(Recipe):
         found = anchored(source, target, donor, draft.unseen, min_count=self.min_count)
         known, chosen, curve = found.known, None, {}
         if len(known):
-            if len(found.A) < FEWEST:
-                raise InputError(
-                    f"ridge: {len(found.A)} usable anchors are too few, it needs {FEWEST}",
-                    hint="choose a smaller min_count, or use the method retok or mean",
-                )
+            found.enough(FEWEST, self.name)
             problem = _Problem.of(found.A, found.B)
             curve = problem.left_out(CURVE) if self.penalty == "auto" else {}
             chosen = self._choose(curve)
