@@ -25,7 +25,7 @@ demo: .venv/.base  ## build a space from Python's own documentation and ask it t
 
 setup: .venv/.dev  ## .venv with the package and everything that development needs
 
-peers: .venv/.peers $(foreach p,mergekit wechsel deepfocus transtokenizers,.peers/$(p)/.done)  ## the libraries that benchmarks compare with
+peers: .venv/.peers $(foreach p,mergekit wechsel deepfocus transtokenizers pylate,.peers/$(p)/.done)  ## the libraries that benchmarks compare with
 
 check: .venv/.dev  ## lint, formatting, types
 	$(BIN)/ruff check .
@@ -100,4 +100,12 @@ clean:  ## remove what the targets above made, except .venv and .peers
 	@test -x .peers/transtokenizers/bin/python || $(BIN)/python -m venv .peers/transtokenizers
 	@.peers/transtokenizers/bin/python -m pip install -qq --disable-pip-version-check \
 	    torch==2.13.0 transformers==5.24.0 trans-tokenizers==0.1.4
+	@touch $@
+
+# fast-plaid, which PyLate searches with, pins the torch that it was compiled against.
+.peers/pylate/.done: | .venv/bin/python
+	@echo "Installing fast-plaid into .peers/pylate ..."
+	@test -x .peers/pylate/bin/python || $(BIN)/python -m venv .peers/pylate
+	@.peers/pylate/bin/python -m pip install -qq --disable-pip-version-check \
+	    fast-plaid==1.7.0.2110
 	@touch $@

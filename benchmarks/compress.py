@@ -63,7 +63,7 @@ def rows(quick: bool) -> list[Result]:
 
 def recall(quick: bool) -> Result:
     """Compare the share of the exact ten nearest rows that each keeps; nothing is timed."""
-    vectors = trial.bag(0)["vectors"]
+    vectors = trial.bag(0)["source"]
     size, width = vectors.shape
     chosen = stream(0, "queries").permutation(size)[: 200 if quick else 1_000]
     exact = trial.neighbors(vectors, vectors[chosen], K + 1)[:, 1:]

@@ -11,12 +11,17 @@ import os
 for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(name, "1")
 
+from dataclasses import replace  # noqa: E402
+
+import faiss  # noqa: E402
 import numpy as np  # noqa: E402
 
 from harness import Result, main, pair  # noqa: E402
 from tokenspace.arrays import Ragged  # noqa: E402
+from tokenspace.data import topic_docs  # noqa: E402
+from tokenspace.retrieve.fde import FDE  # noqa: E402
 from tokenspace.retrieve.maxsim import MaxSim  # noqa: E402
-from tokenspace.retrieve.muvera import FDE, MUVERA  # noqa: E402
+from tokenspace.retrieve.muvera import MUVERA, carve  # noqa: E402
 
 TOKENS, WIDTH, ASKED = 128, 128, 32
 
@@ -41,6 +46,8 @@ def encodings(quick: bool) -> list[Result]:
         peer = None
     docs, queries = unit(0, 200 if quick else 2000, TOKENS), unit(1, 200 if quick else 1000, ASKED)
     encoder = FDE(WIDTH, MUVERA(threads=1), fill=True)
+    wide = MUVERA(repetitions=40, k_sim=6, d_proj=0, d_final=10_240, threads=1)
+    streamed = FDE(WIDTH, wide, fill=True)
     rows = []
     for kind, items, part, goal in (("documents", docs, 0.1, 10.0), ("queries", queries, 0.2, 5.0)):
         share = max(20, int(len(items) * part))
@@ -66,6 +73,18 @@ def encodings(quick: bool) -> list[Result]:
                 repeats=1 if not quick else 3,
             )
         )
+    few = ragged(docs[:200])
+    rows.append(
+        pair(
+            "FDE of 200 documents x 128 tokens, 327,680 numbers narrowed to 10,240, filled",
+            lambda: streamed.documents(few),
+            lambda: encoder.documents(few),
+            peer_name="ours without d_final, 10,240 numbers",
+            amount=len(few),
+            unit="documents/CPU s",
+            goal=None,
+        )
+    )
     return rows
 
 
@@ -114,14 +133,14 @@ def exact(quick: bool) -> list[Result]:
     return rows
 
 
-def local_database(quick: bool) -> Result:
+def local_database(quick: bool) -> list[Result]:
     docs, query = unit(5, 200 if quick else 1000, TOKENS), unit(6, 1, ASKED)
-    index, packed = MaxSim(threads=1)(ragged(docs)), ragged(query)
+    packed = ragged(query)
     theirs = None
     try:
         from qdrant_client import QdrantClient, models
     except ImportError:
-        client = None
+        pass
     else:
         client = QdrantClient(":memory:")
         comparator = models.MultiVectorComparator.MAX_SIM
@@ -143,19 +162,99 @@ def local_database(quick: bool) -> Result:
         def theirs() -> object:
             return client.query_points("docs", query=query[0].tolist(), limit=10)
 
-    def ours() -> None:  # twenty searches: one is too short for the clock
-        for _ in range(20):
-            index.search(packed, 10)
+    rows = []
+    work = 2e-9 * docs.size * ASKED
+    for codec, goal in (("f32", 40.0), ("f16", None), ("i8", None)):
+        index = MaxSim(codec=codec, threads=1)(ragged(docs))
 
-    return pair(
-        f"search of {len(docs):,} documents, 32 query tokens",
-        ours,
-        None if client is None else lambda: scaled(theirs, 20),
-        peer_name="qdrant-client :memory:",
-        amount=20.0,
-        unit="searches/CPU s",
-        goal=40.0,
+        def ours(index=index) -> None:  # twenty searches: one is too short for the clock
+            for _ in range(20):
+                index.search(packed, 10)
+
+        rows.append(
+            pair(
+                f"search of {len(docs):,} documents, 32 query tokens, {codec}",
+                ours,
+                theirs and (lambda: scaled(theirs, 20)),
+                peer_name="qdrant-client :memory:",
+                amount=20.0,
+                unit="searches/CPU s",
+                goal=goal,
+                note=f"{work:.2f} GFLOP a search",
+            )
+        )
+    return rows
+
+
+def stages(quick: bool) -> list[Result]:
+    """Compare the stages of MUVERA with themselves: codes with floats, carved with plain."""
+    count = 600 if quick else 3000
+    docs, _, _ = topic_docs(count, 60, 40, WIDTH, seed=7)
+    # as in the paper, 32 query tokens in about six bunches
+    queries = bunches(20 if quick else 50, 6, docs)
+    recipe = MUVERA(repetitions=20, k_sim=4, d_proj=8, candidates=min(1000, count), threads=1)
+    rows = []
+    exact = replace(recipe, fde_codec="f32")(docs)
+    copies = exact.engine.reconstruct_n(0, count)
+    for codec in ("f16", "i8", "pq8"):
+        index = replace(recipe, fde_codec=codec)(docs)
+        shared = recall(index.find(queries, 100), exact.find(queries, 100))
+        sides = []
+        for engine in (index.engine, faiss.clone_index(exact.engine)):
+            for _ in range(7):  # as many as need no cache
+                engine.add(copies)
+            sides.append(engine)
+        encoded = exact.encoder.queries(queries)
+
+        def scan(engine, encoded=encoded) -> None:
+            for vector in encoded:
+                engine.search(vector[None], 100)
+
+        rows.append(
+            pair(
+                f"first stage over {8 * count:,} encodings of 2,560 numbers, {codec}",
+                lambda engine=sides[0], scan=scan: scan(engine),
+                lambda engine=sides[1], scan=scan: scan(engine),
+                peer_name="faiss flat float32",
+                amount=len(encoded),
+                unit="queries/CPU s",
+                goal=None,
+                note=f"{index.engine.code_size} of 10,240 bytes; {shared:.3f} of its top 100",
+            )
+        )
+    plain, carved = exact.search(queries, 10)[0], exact.search(queries, 10, tau=0.7)[0]
+    left = carve(queries, 0.7).heights.mean()
+    rows.append(
+        pair(
+            f"exact scores of {recipe.candidates:,} candidates, 32 query tokens, carved",
+            lambda: exact.search(queries, 10, tau=0.7),
+            lambda: exact.search(queries, 10),
+            peer_name="the same, not carved",
+            amount=len(queries),
+            unit="queries/CPU s",
+            goal=None,
+            note=f"{left:.1f} vectors are left; {recall(carved, plain):.3f} of its top 10",
+        )
     )
+    return rows
+
+
+def bunches(count: int, groups: int, docs: Ragged) -> Ragged:
+    """Return queries of 32 unit rows around ``groups`` rows of a document each."""
+    draw = np.random.default_rng(8)
+    queries = []
+    for number in range(count):
+        rows = docs[number]
+        own = rows[draw.integers(len(rows), size=groups)]
+        tokens = own[np.arange(ASKED) % groups]
+        tokens = tokens + 0.5 / WIDTH**0.5 * draw.standard_normal(tokens.shape)
+        queries.append(tokens / np.linalg.norm(tokens, axis=1, keepdims=True))
+    return Ragged.pack(queries)
+
+
+def recall(found: np.ndarray, wanted: np.ndarray) -> float:
+    shared = [len(np.intersect1d(a, b)) for a, b in zip(found, wanted, strict=True)]
+    return float(np.mean(shared)) / wanted.shape[1]
 
 
 def scaled(side, times: int):
@@ -167,7 +266,7 @@ def scaled(side, times: int):
 
 
 def rows(quick: bool) -> list[Result]:
-    return [*encodings(quick), *exact(quick), local_database(quick)]
+    return [*encodings(quick), *exact(quick), *local_database(quick), *stages(quick)]
 
 
 if __name__ == "__main__":

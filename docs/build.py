@@ -16,8 +16,8 @@ from typing import Any
 import click
 
 from tokenspace import catalog
-from tokenspace.cli import VERBS, root
-from tokenspace.page import dots
+from tokenspace.cli import FAMILY_VERBS, VERBS, root, verb_command
+from tokenspace.page import plots
 from tokenspace.verbs import describe
 
 DOCS = Path(__file__).resolve().parent
@@ -145,6 +145,17 @@ def command_page() -> str:
         assert command is not None
         inner = click.Context(command, info_name=verb, parent=top)
         parts += [f"## tokenspace {verb}", f"```text\n{command.get_help(inner)}\n```"]
+        if isinstance(command, click.Group):
+            for name, part in command.commands.items():
+                own = click.Context(part, info_name=name, parent=inner)
+                parts += [f"### {verb} {name}", f"```text\n{part.get_help(own)}\n```"]
+    for family, verbs in FAMILY_VERBS.items():
+        group = click.Context(click.Group(family), info_name=family, parent=top)
+        for verb, (module, _) in verbs.items():
+            command = verb_command(verb, module)
+            inner = click.Context(command, info_name=verb, parent=group)
+            text = f"```text\n{command.get_help(inner)}\n```"
+            parts += [f"## tokenspace {family} {verb}", text]
     return "\n\n".join(parts) + "\n"
 
 
@@ -175,11 +186,11 @@ def comparison_page(results: Path) -> str:
         figures = list(dict.fromkeys(key for row in report["rows"] for key in row))
         columns = [name for name in figures if name not in ("seconds", "bytes")]
         cells = [[row.get(column, "–") for column in columns] for row in report["rows"]]
-        parts += [f"## {report['title']}", table(columns, cells), *report["notes"]]
+        parts += [f"## {report['title']}", table(columns, cells)]
+        parts.append("\n".join(f"- {note}" for note in report["notes"]))
         family = report["title"].partition(",")[0]
-        course = getattr(import_module(f"tokenspace.{family}.trial"), "COURSE", None)
-        if course is not None and set(course[1]) <= set(columns):
-            parts.append(f"<figure>\n{dots(report['rows'], *course)}\n</figure>")
+        trial = import_module(f"tokenspace.{family}.trial")
+        parts += [f"<figure>\n{svg}\n</figure>" for svg, _ in plots(trial, report["rows"])]
     return "\n\n".join(parts) + "\n"
 
 

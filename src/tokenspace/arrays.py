@@ -48,6 +48,11 @@ class Ragged:
         empty = np.zeros((0, width), np.float32)
         return cls(np.concatenate([empty, *(m for m in rows if m.size)]), offsets)
 
+    @classmethod
+    def single(cls, rows: Floats2d) -> Self:
+        """Return N matrices of one row each, which are the rows of ``rows`` (N, D), not copied."""
+        return cls(np.asarray(rows, np.float32), np.arange(len(rows) + 1, dtype=np.int64))
+
     def __len__(self) -> int:
         return len(self.offsets) - 1
 
@@ -98,7 +103,10 @@ class Ragged:
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
-        """Load ``flat`` and ``offsets`` from a ``.safetensors`` or ``.npz`` file, or a space."""
+        """Load ``flat`` and ``offsets`` from a ``.safetensors`` or ``.npz`` file, or a space.
+
+        The rows of a ``.npy`` matrix become matrices of one row each.
+        """
         from .io import load_ragged
 
         return cls(*load_ragged(Path(path)))

@@ -38,8 +38,11 @@ VERBS = {
     "info": ("space.commands", "Show what a space holds and how it was made."),
     "add": ("space.commands", "Add text to a space without building it again."),
     "remove": ("space.commands", "Remove sources from a space."),
+    "index": ("retrieve.engines.commands", "Keep token vectors where they can be changed."),
+    "serve": ("serve.commands", "Offer search in a space over HTTP."),
     "expand": ("transplant.commands", "Add tokens to a model; old ones keep id and row."),
     "prune": ("transplant.commands", "Drop the tokens of a model that a text does not use."),
+    "decompress": ("compress.commands", "Write a compressed model with an ordinary matrix again."),
     "hypernet": ("transplant.commands", "Train a network that gives a model rows for any tokens."),
     "compare-tokenizers": ("tokenizer_commands", "Show what two tokenizers share and cost."),
     "list": ("verbs", "List every method with its recorded verdict."),
@@ -49,6 +52,23 @@ VERBS = {
     "reproduce": ("verbs", "Measure a method's claim again, on this machine."),
     "doctor": ("verbs", "Show versions, threads, extras and data."),
 }
+FAMILY_VERBS = {
+    "retrieve": {
+        "advise": ("retrieve.commands", "Measure settings on a sample of yours and name the best."),
+        "pool": ("retrieve.commands", "Keep fewer token vectors of every document."),
+        "encode": ("retrieve.encoder_commands", "Turn lines of text into token vectors."),
+        "finetune": ("retrieve.encoder_commands", "Train an encoder to need few vectors a text."),
+    },
+}
+"""What a family does beside its methods: ``tokenspace FAMILY VERB``."""
+
+
+def verb_command(name: str, module: str) -> click.Command:
+    """Import the command of a verb."""
+    found: click.Command = getattr(
+        import_module(f".{module}", __package__), f"{name.replace('-', '_')}_command"
+    )
+    return found
 
 
 class Root(click.Group):
@@ -59,9 +79,7 @@ class Root(click.Group):
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         if name in VERBS:
-            module = import_module(f".{VERBS[name][0]}", __package__)
-            found: click.Command = getattr(module, f"{name.replace('-', '_')}_command")
-            return found
+            return verb_command(name, VERBS[name][0])
         if name in {item.name for item in catalog.FAMILIES}:
             return FamilyGroup(name, help=catalog.family(name).summary)
         return None
@@ -81,12 +99,19 @@ class Root(click.Group):
 
 
 class FamilyGroup(click.Group):
-    """The methods of one family."""
+    """The methods of one family, and what it does beside them."""
+
+    @property
+    def verbs(self) -> dict[str, tuple[str, str]]:
+        """Name, module and summary of every verb."""
+        return FAMILY_VERBS.get(str(self.name), {})
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return [entry.name for entry in catalog.members(str(self.name))]
+        return [*self.verbs, *(entry.name for entry in catalog.members(str(self.name)))]
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name in self.verbs:
+            return verb_command(name, self.verbs[name][0])
         if name not in self.list_commands(ctx):
             return None
         return method_command(catalog.find(name))
@@ -99,6 +124,9 @@ class FamilyGroup(click.Group):
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        if self.verbs:
+            with formatter.section("Commands"):
+                formatter.write_dl([(name, summary) for name, (_, summary) in self.verbs.items()])
         with formatter.section("Methods"):
             rows = [(entry.name, entry.summary) for entry in catalog.members(str(self.name))]
             formatter.write_dl(rows)
@@ -137,6 +165,8 @@ def _knob_option(knob: Knob, where: str) -> click.Option:
 
 
 INPUTS = {
+    "Floats2d": "vectors: a table, a file of word vectors, or an .npy",
+    "Ids": "whole numbers, one for every row: one a line, an .npy, or a table with counts",
     "Checkpoint": "a model: directory, package or hub id",
     "Corpus": "text: files or directories",
     "EmbeddingTable": "vectors: a table, a file of word vectors, or a model",

@@ -21,12 +21,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
 from importlib import resources
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from .arrays import Floats2d, Ragged
+from .arrays import Floats2d, Ids, Ids2d, Ragged
 from .errors import FormatError, InputError
 from .io import replacing, sha256
 from .pairs import Pairs
@@ -52,6 +53,7 @@ __all__ = [
     "topic_docs",
     "word_pairs",
     "words",
+    "zipf_ctr",
     "zipf_text",
 ]
 
@@ -398,6 +400,56 @@ def _invented(count: int) -> list[str]:
             name, left = name + syllables[left % 70], left // 70
         names.append(name)
     return names
+
+
+def zipf_ctr(
+    n_fields: int = 4,
+    n_ids: int = 2_000,
+    n_rows: int = 20_000,
+    teacher_dim: int = 4,
+    *,
+    seed: int = 0,
+) -> tuple[Ids2d, Ids, Ids]:
+    """Make rows of categorical features whose label follows from vectors that lie behind the ids.
+
+    Each field has twice as many ids as the one before, and their frequencies follow Zipf's law.
+    Behind an id is a vector of ``teacher_dim`` numbers near one of the field's eight kinds of
+    vector, whose numbers have mean and standard deviation 1. The label is drawn with the odds
+    exp(2 s), where s is the sum of the inner products of all pairs of a row's fields, from its
+    median and in units of its standard deviation over the rows.
+
+    Returns
+    -------
+    ids : (n_rows, n_fields) int64
+        Ids of all fields numbered together, in [0, n_ids), in no order within a field.
+    labels : (n_rows,) int64
+        0 or 1, about half of each.
+    fields : (n_ids,) int64
+        The field of every id.
+    """
+    if min(n_rows, teacher_dim) < 1 or n_fields < 2 or n_ids < 2**n_fields:
+        raise InputError(
+            f"zipf_ctr: {n_fields} fields, {n_ids} ids, {n_rows} rows: too few",
+            hint="give at least 2 fields, 2 to the power of their number of ids, and 1 row",
+        )
+    draw = stream(seed, "zipf_ctr")
+    edges = [(2**f - 1) * n_ids // (2**n_fields - 1) for f in range(n_fields + 1)]
+    columns, behind = [], []
+    for first, last in pairwise(edges):
+        kinds = 1 + draw.standard_normal((8, teacher_dim))  # so that an id alone says something
+        own = kinds[draw.integers(8, size=last - first)]
+        behind.append(own + 0.3 * draw.standard_normal(own.shape))
+        ranks = (last - first + 1) ** draw.random(n_rows)  # log-uniform over [1, n + 1)
+        order = draw.permutation(last - first)
+        columns.append(first + order[np.minimum(ranks.astype(np.int64), last - first) - 1])
+    ids = np.stack(columns, axis=1)
+    vectors = np.concatenate(behind)[ids]
+    total = vectors.sum(axis=1)
+    score = ((total**2).sum(axis=1) - (vectors**2).sum(axis=(1, 2))) / 2
+    score = (score - np.median(score)) / max(float(score.std()), 1e-12)
+    labels = draw.random(n_rows) < 1 / (1 + np.exp(-2 * score))
+    fields = np.repeat(np.arange(n_fields), np.diff(edges))
+    return ids, labels.astype(np.int64), fields
 
 
 def topic_docs(

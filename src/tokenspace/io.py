@@ -28,6 +28,7 @@ __all__ = [
     "TensorEntry",
     "drop_pages",
     "load_matrix",
+    "load_numbers",
     "load_ragged",
     "load_table",
     "part_of_space",
@@ -347,8 +348,39 @@ def load_matrix(path: str | Path) -> npt.NDArray[np.float32]:
     return load_table(path).vectors
 
 
+def load_numbers(path: str | Path) -> npt.NDArray[np.int64]:
+    """Load whole numbers, (n,) int64: ``.npy``, text of one number a line, or a table's counts."""
+    path = Path(path)
+    if path.is_dir() or path.suffix == ".safetensors":
+        counts = load_table(path).counts
+        if counts is None:
+            raise InputError(f"{path}: the table has no counts", hint="give a file of numbers")
+        return np.asarray(counts, np.int64)
+    try:
+        if path.suffix == ".npy":
+            found = np.load(path, allow_pickle=False)
+        else:
+            found = np.array([int(line) for line in path.read_text("utf-8").split()], np.int64)
+    except (ValueError, EOFError, OverflowError) as fault:
+        raise FormatError(
+            f"{path}: not whole numbers ({fault})", hint="write one number a line, or a .npy"
+        ) from fault
+    if found.ndim != 1 or found.dtype.kind not in "iu":
+        raise InputError(
+            f"{path}: {found.dtype} of shape {found.shape} is not a list of whole numbers",
+            hint="give (n,) whole numbers",
+        )
+    return np.asarray(found, np.int64)
+
+
 def load_ragged(path: Path) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
-    """Load ``flat`` and ``offsets`` of a ragged file (``.safetensors``, ``.npz``) or of a space."""
+    """Load ``flat`` and ``offsets`` of a ragged file (``.safetensors``, ``.npz``) or of a space.
+
+    A ``.npy`` matrix is as many matrices of one row.
+    """
+    if path.suffix == ".npy":
+        rows = load_matrix(path)
+        return rows, np.arange(len(rows) + 1)
     if path.is_dir():
         from .retrieve.coded import CodedStore
         from .retrieve.store import TokenStore

@@ -6,7 +6,7 @@ and two methods can be compared pair by pair. Nothing here is weighted or smooth
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
@@ -20,9 +20,13 @@ from .table import EmbeddingTable
 
 __all__ = [
     "Score",
+    "auc",
     "average_precision",
     "bootstrap",
     "cosine",
+    "expected_average_precision",
+    "expected_precision",
+    "log_loss",
     "ndcg_at",
     "pearson",
     "recall_at",
@@ -86,6 +90,42 @@ def _ranks(series: Values) -> Values:
     last = np.cumsum(sizes)
     mean: Values = (last - (sizes - 1) / 2)[group]
     return mean
+
+
+def auc(labels: npt.ArrayLike, scores: npt.ArrayLike) -> float:
+    """Return the area under the ROC curve of (N,) scores for (N,) labels of 0 and 1.
+
+    It is the chance that a 1 is scored above a 0, ties counting half: (R - p (p + 1) / 2) / (p q)
+    with R the ranks of the p ones summed, and q zeros (Hanley and McNeil 1982). NaN where all
+    labels are equal, or a score is NaN.
+    """
+    truth, given = _binary(labels, scores, "auc")
+    ones, total = float(truth.sum()), len(truth)
+    if ones in (0, total) or bool(np.isnan(given).any()):
+        return float("nan")
+    ranks = float(_ranks(given)[truth > 0].sum())
+    return (ranks - ones * (ones + 1) / 2) / (ones * (total - ones))
+
+
+def log_loss(labels: npt.ArrayLike, chances: npt.ArrayLike) -> float:
+    """Return the mean of -ln of the chance that was given to the label, in nats a row.
+
+    ``chances`` (N,) of a 1 are clipped to [1e-15, 1 - 1e-15], as is usual. NaN without rows.
+    """
+    truth, given = _binary(labels, chances, "log_loss")
+    if len(truth) == 0:
+        return float("nan")
+    given = np.clip(given, 1e-15, 1 - 1e-15)
+    return float(-np.log(np.where(truth > 0, given, 1 - given)).mean())
+
+
+def _binary(labels: npt.ArrayLike, scores: npt.ArrayLike, name: str) -> tuple[Values, Values]:
+    truth, given = np.asarray(labels, np.float64), np.asarray(scores, np.float64)
+    if truth.ndim != 1 or truth.shape != given.shape:
+        raise InputError(f"{name}: labels of shape {truth.shape}, scores of {given.shape}")
+    if not np.isin(truth, (0, 1)).all():
+        raise InputError(f"{name}: a label is neither 0 nor 1", hint="give labels of 0 and 1")
+    return truth, given
 
 
 def bootstrap(
@@ -238,3 +278,68 @@ def average_precision(
 
 def _sizes(relevant: Sequence[AbstractSet[int]]) -> npt.NDArray[np.int64]:
     return np.array([len(wanted) for wanted in relevant], np.int64)
+
+
+def expected_average_precision(
+    scores: npt.ArrayLike, relevant: Sequence[AbstractSet[int]]
+) -> Values:
+    """Return average precision, expected if equal scores stand in random order: (Q,) float64.
+
+    ``scores`` is (Q, N), the higher the better, of every document. Of n equal scores behind s
+    others, r and R of them relevant, the j-th adds (r / n) (R + 1 + (j - 1)(r - 1) / (n - 1)) /
+    (s + j) to the sum over ranks (McSherry and Najork, ECIR 2008). Codes of bits give many equal
+    scores, which an order by number would judge by chance.
+    """
+    given = _scored(scores, relevant)
+    out = np.zeros(len(given))
+    for query, groups in enumerate(_groups(given, relevant)):
+        for size, inside, before, hits in groups:
+            j = np.arange(1, size + 1)
+            among = hits + 1 + (j - 1) * (inside - 1) / max(1, size - 1)
+            out[query] += inside / size * float((among / (before + j)).sum())
+    return out / _sizes(relevant)
+
+
+def expected_precision(
+    scores: npt.ArrayLike, relevant: Sequence[AbstractSet[int]], k: int
+) -> Values:
+    """Return the precision at ``k``, expected if equal scores stand in random order: (Q,) float64.
+
+    ``scores`` is (Q, N), the higher the better, of every document.
+    """
+    given = _scored(scores, relevant)
+    if k < 1:
+        raise InputError(f"k={k} is below 1")
+    out = np.zeros(len(given))
+    for query, groups in enumerate(_groups(given, relevant)):
+        for size, inside, before, _ in groups:
+            out[query] += inside / size * min(size, max(0, k - before))
+    return out / k
+
+
+def _scored(scores: npt.ArrayLike, relevant: Sequence[AbstractSet[int]]) -> Values:
+    """Return the scores as float64; check them and what is relevant."""
+    given = np.asarray(scores, np.float64)
+    if given.ndim != 2:
+        raise InputError(f"scores of shape {given.shape}, expected (queries, documents)")
+    _hits(np.zeros((len(given), 0), np.int64), relevant, None)
+    if bool(np.isnan(given).any()):
+        raise InputError("scores: a score is NaN", hint="NaN has no rank")
+    return given
+
+
+def _groups(
+    scores: Values, relevant: Sequence[AbstractSet[int]]
+) -> Iterator[list[tuple[int, int, int, int]]]:
+    """Yield, for every query, groups of equal scores, best first.
+
+    Each is its size, how many of it are relevant, and both figures of all groups before it.
+    """
+    for row, wanted in zip(scores, relevant, strict=True):
+        ones = np.zeros(len(row), np.int64)
+        ones[[item for item in wanted if 0 <= item < len(row)]] = 1
+        _, group, sizes = np.unique(-row, return_inverse=True, return_counts=True)
+        inside = np.bincount(group, ones, len(sizes)).astype(np.int64)
+        before, hits = np.cumsum(sizes) - sizes, np.cumsum(inside) - inside
+        rows = zip(sizes.tolist(), inside.tolist(), before.tolist(), hits.tolist(), strict=True)
+        yield [figures for figures in rows if figures[1]]

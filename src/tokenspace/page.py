@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["dots", "draw", "figure", "heading", "page", "table"]
+__all__ = ["draw", "figure", "heading", "page", "plots", "table"]
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1d2330; --soft: #5d6780; --line: #d9deea; --bg: #fff; }
@@ -91,6 +91,56 @@ def draw(paint: Callable[[Axes], None], height: float) -> str:
         canvas.print_svg(stream, metadata={"Date": None})
     text = stream.getvalue()
     return text[text.index("<svg") :]
+
+
+def plots(trial: object, rows: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
+    """Yield the drawings of a comparison, (SVG, caption), that a family's ``trial`` asks for.
+
+    Its ``COURSE`` is a label and figures that belong in one plot of dots, such as a score before
+    and after; its ``CURVES`` a figure and others that are drawn against it.
+    """
+    columns = {key for row in rows for key in row}
+    course = getattr(trial, "COURSE", None)
+    if course is not None and columns.issuperset(course[1]):
+        yield dots(rows, *course), f"{course[0]}, by method."
+    along, names = getattr(trial, "CURVES", ("", ()))
+    for name in names:
+        if {along, name} <= columns:
+            yield curves(rows, along, name), f"{name} against {along}, a line a method."
+
+
+def curves(rows: Sequence[Mapping[str, Any]], along: str, name: str) -> str:
+    """Draw figure ``name`` against ``along`` (logarithmic), a line a method named at its end.
+
+    Rows are of one method whose ``method`` is the same up to the first colon.
+    """
+    lines: dict[str, list[tuple[float, float]]] = {}
+    for row in rows:
+        if along in row and name in row:
+            method = str(row["method"]).partition(":")[0]
+            lines.setdefault(method, []).append((float(row[along]), float(row[name])))
+
+    def paint(axes: Axes) -> None:
+        axes.set(xscale="log", xlabel=along, ylabel=name.replace("_", " "))
+        axes.grid(alpha=0.3)
+        ends = sorted(((min(points)[1], key) for key, points in lines.items()), reverse=True)
+        low, high = (f(v for points in lines.values() for _, v in points) for f in (min, max))
+        gap, place = (high - low) / max(12, len(ends)), float("inf")
+        left = min(point[0] for points in lines.values() for point in points)
+        for index, (value, key) in enumerate(ends):
+            points = sorted(lines[key])
+            shape, style = "os^Dv"[index % 5], ("-", "--", ":")[index // 5 % 3]
+            (line,) = axes.plot(*zip(*points, strict=True), style, marker=shape, markersize=4)
+            place = min(value, place - gap)
+            axes.annotate(
+                key, points[0], (left * 0.55, place), ha="right", va="center", fontsize=8,
+                color=line.get_color(), arrowprops={"arrowstyle": "-", "lw": 0.4, "alpha": 0.5},
+            )  # fmt: skip
+        axes.set_xlim(left=left * 0.12)
+        axes.set_ylim(bottom=min(low, place) - gap)
+        axes.xaxis.set_major_formatter(lambda share, _: f"{share:g}")
+
+    return draw(paint, 3.6 + 0.12 * len(lines))
 
 
 def dots(

@@ -13,7 +13,7 @@ import inspect
 import math
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal, Self, get_args, get_origin
 
 from . import catalog
@@ -122,8 +122,10 @@ class Evidence:
     @property
     def kind(self) -> str:
         """The name of the type, as help pages and a family's ``EVIDENCE`` spell it."""
-        is_array = get_origin(self.type) is not None
-        return "Floats2d" if is_array else str(self.type.__name__)
+        from .arrays import Floats2d, Ids
+
+        arrays = {str(Floats2d): "Floats2d", str(Ids): "Ids"}
+        return arrays.get(str(self.type)) or str(self.type.__name__)
 
 
 def _alternatives(annotation: Any) -> tuple[Any, ...]:
@@ -144,6 +146,9 @@ class Recipe:
 
     tiny: ClassVar[Mapping[str, Any]] = {}
     """Knobs that make the method quick enough for the contract tests."""
+
+    advice: ClassVar[Sequence[Mapping[str, Any]]] = ({},)
+    """Knobs of the settings that an advisor tries (``tokenspace retrieve advise``)."""
 
     def __post_init__(self) -> None:
         for knob in knobs(type(self)):

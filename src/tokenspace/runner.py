@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from . import catalog
-from .arrays import Floats2d
+from .arrays import Floats2d, Ids
 from .catalog import Entry
 from .errors import ConfigError, FormatError, InputError
-from .io import load_matrix, replacing, sha256
+from .io import load_matrix, load_numbers, replacing, sha256
 from .recipe import apply, evidence, make
 from .report import Report
 
@@ -63,7 +63,7 @@ def located(kind: Any, name: str) -> str:
     if Path(place).exists():
         return name
     known = getattr(kind, "__name__", "")
-    if known in ("EmbeddingTable", "Checkpoint", "TextEncoder", "Vocabulary"):
+    if kind == Floats2d or known in ("EmbeddingTable", "Checkpoint", "TextEncoder", "Vocabulary"):
         from .checkpoint.folder import is_hub_id, locate, packaged
         from .tokenizer_files import download
 
@@ -81,6 +81,8 @@ def load_input(kind: Any, given: Given, *, trust_remote_code: bool = False) -> A
     paths = [given] if isinstance(given, str) else list(given)
     if kind == Floats2d:
         return load_matrix(paths[0])
+    if kind == Ids:
+        return load_numbers(paths[0])
     if kind.__name__ == "TextEncoder":
         from .encode.static import StaticEncoder
 

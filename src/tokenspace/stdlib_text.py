@@ -26,7 +26,7 @@ from pathlib import Path
 
 from tokenspace.space.passages import Document
 
-__all__ = ["documents"]
+__all__ = ["documents", "sample"]
 
 # Modules that do something when imported or read as a joke, test suites, other people's names for
 # the same functions, and modules that Python has removed since 3.11.
@@ -39,6 +39,17 @@ sndhdr sunau telnetlib uu xdrlib
 _SKIPPED = frozenset(_NOT_READ.split())
 _ENTRY_WORDS = 3  # a docstring shorter than this says nothing that the name does not
 _Definition = ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+
+
+def sample(size: int) -> list[str]:
+    """Return the first documents, of ``size`` bytes or more together."""
+    texts, taken = [], 0
+    for document in documents():
+        texts.append(document.text)
+        taken += len(document.text.encode())
+        if taken >= size:
+            break
+    return texts
 
 
 def documents() -> Iterator[Document]:

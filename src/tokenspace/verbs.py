@@ -12,6 +12,7 @@ import platform
 import re
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, replace
 from importlib import import_module, metadata
 from pathlib import Path
@@ -295,16 +296,20 @@ def _compare(
     where = {"on": on or settings[0]} if settings and not tiny else {}
     begin = time.perf_counter()
     warm, bag = trial.bag(seed, tiny=True), trial.bag(seed, tiny=tiny, **where)
-    rows, notes = [], []
+    run = bag.pop("run", lambda recipe: apply(recipe, bag))
+    if where and hasattr(trial, "subjects"):
+        recipes = trial.subjects(recipes, where["on"])
+    rows, notes = [], list(bag.pop("notes", ()))
     for given in track(recipes, f"compare {family}"):
         small = _small(given)
-        apply(small, warm)  # compilation is not part of the comparison
+        with suppress(ConfigError):  # what small data cannot reach; the others are refused below
+            apply(small, warm)  # compilation is not part of the comparison
         recipe = small if tiny else given
         wall, cpu = time.perf_counter(), time.process_time()
         try:
-            result = apply(recipe, bag)
-        except (MissingEvidence, InputError) as fault:  # the others are not to be lost
-            notes.append(f"left out: {recipe.name}: {fault}")
+            result = run(recipe)
+        except (ConfigError, MissingEvidence, InputError) as fault:  # the others are not to be lost
+            notes.append(f"left out: {recipe}: {fault}")
             continue
         cost = {"seconds": time.perf_counter() - wall, "cpu_seconds": time.process_time() - cpu}
         size = {"bytes": result.nbytes} if hasattr(result, "nbytes") else {}
@@ -327,18 +332,14 @@ def _small(recipe: Recipe) -> Recipe:
 
 
 def _comparison_page(report: Report, family: str) -> str:
-    """Return a page with the table and, for every figure, a bar a method.
-
-    A trial's ``COURSE`` names figures that belong in one plot, such as a score before and after.
-    """
-    from .page import dots, draw, figure, heading, page, table
+    """Return a page with the table, the trial's drawings, and a bar a method for every figure."""
+    from .page import draw, figure, heading, page, plots, table
 
     columns = list(dict.fromkeys(key for row in report.rows for key in row))
     cells = [[_cell(row.get(column, "")) for column in columns] for row in report.rows]
     parts = [heading("Figures"), table(columns, cells)]
-    course = getattr(import_module(f"tokenspace.{family}.trial"), "COURSE", None)
-    if course is not None and set(course[1]) <= set(columns):
-        parts.append(figure(dots(report.rows, *course), f"{course[0]}, by method."))
+    trial = import_module(f"tokenspace.{family}.trial")
+    parts += [figure(svg, caption) for svg, caption in plots(trial, report.rows)]
     for column in columns[1:]:
         bars = [(str(row["method"]), float(row[column])) for row in report.rows if column in row]
         bars.sort(key=lambda bar: bar[1])

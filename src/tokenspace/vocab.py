@@ -25,10 +25,10 @@ import hashlib
 import json
 import re
 import unicodedata
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from itertools import repeat
+from itertools import islice, repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -38,6 +38,7 @@ import numpy.typing as npt
 from . import table_files, tokenizer_files
 from .arrays import Ids
 from .errors import ConfigError, FormatError, InputError
+from .progress import track
 from .surface import (
     FALLBACK,
     ROLES,
@@ -279,6 +280,15 @@ class Vocabulary:
         if self.ghosts:
             return [[i for i in encoding.ids if i < len(self)] for encoding in batch]
         return [encoding.ids for encoding in batch]
+
+    def count(self, texts: Iterable[str]) -> Ids:
+        """Return how often every token occurs in the texts, (V,) int64."""
+        counts = np.zeros(len(self), np.int64)
+        lines = iter(track(texts, "tokens"))
+        while batch := list(islice(lines, 1024)):
+            for ids in self.encode_batch(batch):
+                np.add.at(counts, np.asarray(ids, np.int64), 1)
+        return counts
 
     # Identity across vocabularies
 

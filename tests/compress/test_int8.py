@@ -189,9 +189,9 @@ def test_bad_input_is_refused() -> None:
 
 def test_the_ranking_is_kept() -> None:
     given = trial.bag(1, tiny=True)
-    figures = trial.judge(Int8()(given["vectors"]), given)
+    figures = trial.judge(Int8()(given["source"]), given)
     assert figures["recall10"] >= 0.92
-    assert figures["bytes_per_row"] == given["vectors"].shape[1] + 4
+    assert figures["bytes_per_row"] == given["source"].shape[1] + 4
 
 
 def test_neighbors_by_hand() -> None:

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.parametrize("name", names("compress"))
 def test_rows_by_id_are_the_reconstructed_table(name: str) -> None:
     lookup = run(name)
     whole = lookup.rows(np.arange(lookup.shape[0]))
-    assert whole.shape == lookup.shape == bag("compress")["vectors"].shape
+    assert whole.shape == lookup.shape == bag("compress")["source"].shape
     ids = np.array([3, 0, 3, lookup.shape[0] - 1])
     np.testing.assert_array_equal(lookup.rows(ids), whole[ids])
     assert lookup.rows(ids[:0]).shape == (0, lookup.shape[1])
@@ -24,7 +24,7 @@ def test_rows_by_id_are_the_reconstructed_table(name: str) -> None:
 
 def test_bytes_are_true_and_fewer(name: str, tmp_path: Path) -> None:
     lookup = run(name)
-    assert 0 < lookup.nbytes < bag("compress")["vectors"].nbytes
+    assert 0 < lookup.nbytes < bag("compress")["source"].nbytes
     lookup.save(tmp_path / "lookup")
     stored = [tmp_path / "lookup"] if (tmp_path / "lookup").is_file() else None
     files = stored or [file for file in (tmp_path / "lookup").rglob("*") if file.is_file()]
@@ -33,7 +33,7 @@ def test_bytes_are_true_and_fewer(name: str, tmp_path: Path) -> None:
 
 
 def test_the_table_survives_recognisably(name: str) -> None:
-    vectors = bag("compress")["vectors"]
+    vectors = bag("compress")["source"]
     rows = run(name).rows(np.arange(len(vectors)))
     lengths = np.linalg.norm(rows, axis=1) * np.linalg.norm(vectors, axis=1)
     assert ((rows * vectors).sum(axis=1) / np.maximum(lengths, 1e-12)).mean() > 0.5
@@ -51,4 +51,4 @@ def test_the_table_survives_recognisably(name: str) -> None:
 )
 def test_unusable_vectors_are_refused(name: str, vectors: np.ndarray) -> None:
     with pytest.raises(InputError):
-        run(name, {"vectors": vectors})
+        run(name, {**bag("compress"), "source": vectors})

@@ -9,7 +9,7 @@ PREFIX = """
 import io, sys
 from contextlib import redirect_stdout
 from tokenspace import catalog
-from tokenspace.cli import root, VERBS
+from tokenspace.cli import root, FAMILY_VERBS, VERBS
 
 def shown(*words):
     with redirect_stdout(io.StringIO()) as out:
@@ -59,9 +59,11 @@ def test_help_of_methods_loads_no_torch_and_no_numba() -> None:
 def test_help_of_verbs_loads_no_torch_and_no_numba() -> None:
     python(
         PREFIX
+        + "heavy = ('torch', 'numba', 'transformers', 'faiss', 'matplotlib', 'fastapi')\n"
         + "for verb in VERBS:\n"
-        + "    shown(verb)\n"
-        + "    absent(verb, 'torch', 'numba', 'transformers', 'faiss', 'matplotlib')\n"
+        + "    shown(verb); absent(verb, *heavy)\n"
+        + "for family, verbs in FAMILY_VERBS.items():\n"
+        + "    for verb in verbs: shown(family, verb); absent(verb, *heavy)\n"
     )
 
 

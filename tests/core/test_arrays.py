@@ -104,3 +104,15 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
         Ragged.load(path)
     with pytest.raises(InputError, match="not a whole token store"):
         Ragged.load(tmp_path)
+
+
+def test_rows_of_a_matrix_are_matrices_of_one_row(tmp_path: Path) -> None:
+    rows = np.arange(6, dtype=np.float32).reshape(3, 2)
+    np.save(tmp_path / "rows.npy", rows)
+    for found in (Ragged.single(rows), Ragged.load(tmp_path / "rows.npy")):
+        found.check("docs", 2)
+        assert len(found) == 3
+        np.testing.assert_array_equal(found.flat, rows)
+        np.testing.assert_array_equal(found.heights, [1, 1, 1])
+    assert Ragged.single(rows).flat is rows
+    assert len(Ragged.single(rows[:0])) == 0

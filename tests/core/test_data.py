@@ -226,3 +226,22 @@ def test_topic_docs_are_seeded_and_answerable() -> None:
     )
     with pytest.raises(InputError):
         data.topic_docs(0)
+
+
+def test_zipf_ctr_has_a_structure_that_can_be_learned() -> None:
+    ids, labels, fields = data.zipf_ctr(3, 70, 4_000, 4, seed=2)
+    assert ids.shape == (4_000, 3)
+    assert ids.dtype == labels.dtype == fields.dtype == np.int64
+    np.testing.assert_array_equal(np.bincount(fields), [10, 20, 40])
+    np.testing.assert_array_equal(fields[ids], np.tile([0, 1, 2], (4_000, 1)))
+    assert 0.45 < labels.mean() < 0.55
+    counts = np.sort(np.bincount(ids[:, 2], minlength=70)[30:])[::-1]
+    assert counts[0] == pytest.approx(4_000 * np.log(2) / np.log(41), rel=0.1)  # log-uniform ranks
+    rates = [labels[ids[:, 0] == i].mean() for i in range(10)]
+    assert np.ptp(rates) > 0.1  # an id alone already says something
+    again = data.zipf_ctr(3, 70, 4_000, 4, seed=2)
+    assert all(np.array_equal(a, b) for a, b in zip((ids, labels, fields), again, strict=True))
+    assert not np.array_equal(ids, data.zipf_ctr(3, 70, 4_000, 4, seed=3)[0])
+    for sizes in ((1, 70, 10, 4), (4, 15, 10, 4), (3, 70, 0, 4), (3, 70, 10, 0)):
+        with pytest.raises(InputError, match="too few"):
+            data.zipf_ctr(*sizes)

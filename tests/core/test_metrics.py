@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from scipy import stats
-from sklearn.metrics import average_precision_score, ndcg_score
+from sklearn.metrics import average_precision_score, ndcg_score, roc_auc_score
+from sklearn.metrics import log_loss as sklearn_log_loss
 
 from tokenspace import metrics
 from tokenspace.errors import InputError
@@ -152,3 +153,28 @@ def test_unusable_rankings_are_refused() -> None:
         metrics.ndcg_at(RANKED, RELEVANT, 0)
     with pytest.raises(InputError, match="2 sets"):
         metrics.reciprocal_rank(RANKED, [{1}, {2}])
+
+
+@pytest.mark.parametrize("levels", [3, 100_000])
+def test_auc_and_log_loss_are_those_of_scikit_learn(draw: np.random.Generator, levels: int) -> None:
+    labels = draw.integers(2, size=500)
+    chances = np.clip((draw.integers(levels, size=500) / levels + 0.3 * labels) / 1.3, 0.01, 0.99)
+    assert metrics.auc(labels, chances) == pytest.approx(roc_auc_score(labels, chances), abs=1e-12)
+    assert metrics.log_loss(labels, chances) == pytest.approx(
+        sklearn_log_loss(labels, chances), abs=1e-12
+    )
+
+
+def test_auc_and_log_loss_by_hand() -> None:
+    # of the four pairs of a 1 and a 0 two are in order, one is tied, one is not in order
+    assert metrics.auc([1, 1, 0, 0], [0.9, 0.5, 0.5, 0.7]) == 2.5 / 4
+    assert metrics.auc([1, 0], [2, -3]) == 1
+    assert np.isnan(metrics.auc([1, 1], [0.1, 0.2]))
+    assert np.isnan(metrics.auc([0, 1], [np.nan, 0.2]))
+    assert metrics.log_loss([1, 0], [0.5, 0.25]) == pytest.approx(-(np.log(0.5) + np.log(0.75)) / 2)
+    assert metrics.log_loss([1], [0.0]) == pytest.approx(-np.log(1e-15))
+    assert np.isnan(metrics.log_loss([], []))
+    with pytest.raises(InputError, match="neither 0 nor 1"):
+        metrics.auc([1, 2], [0.1, 0.2])
+    with pytest.raises(InputError, match="shape"):
+        metrics.log_loss([1, 0], [0.1])

@@ -6,13 +6,25 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import transformers as tf
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from tokenspace.errors import InputError
 from tokenspace.nn.encoder import load_encoder
-from tokenspace.nn.heal import heal
+from tokenspace.nn.heal import (
+    FAMILIES,
+    NEAR,
+    PIECE,
+    VARIANTS,
+    _difference,
+    _edited,
+    _families,
+    _piece,
+    _words,
+    heal,
+)
 from tokenspace.nn.score import bits_per_byte
 from tokenspace.vocab import Vocabulary
 
@@ -89,11 +101,98 @@ def test_a_student_comes_back_to_its_teacher(tmp_path: Path) -> None:
         return float(np.square(load_encoder(str(student)).encode(TEXTS[:20]) - target).mean())
 
     before = distance()
-    healed = heal(teacher, student, TEXTS, total=200)
-    assert healed.steps == 200
+    healed = heal(teacher, student, TEXTS, total=150)
+    assert healed.steps == 150
     assert healed.loss_last < 0.2 * healed.loss_first
     assert distance() < 0.5 * before
     assert set(load_file(student / "model.safetensors")) == names
+
+
+def test_the_difference_by_hand_counts_pairs_within_a_family_again() -> None:
+    def unit(*degrees: float) -> torch.Tensor:
+        angle = torch.tensor(degrees, dtype=torch.float64).deg2rad()
+        return torch.stack([angle.cos(), angle.sin()], dim=1)
+
+    size = 1 + VARIANTS
+    T = unit(*[0.0] * size, *[90.0] * size)
+    assert _difference(T, T) == 0
+    # the first text alone turns by 60 degrees: its cosine to its family falls from 1 to 1/2, and
+    # to the other family it rises from 0 to sin 60
+    S = T.clone()
+    S[0] = unit(60.0)[0]
+    texts = 2 * size
+    moved = 1 / texts  # the squared distance of 60 degrees is 1
+    within, across = 2 * VARIANTS * 0.25, 2 * size * 0.75
+    gram = (within + across) / texts**2
+    near = NEAR * within / (texts * VARIANTS)
+    torch.testing.assert_close(float(_difference(S, T)), moved + gram + near)
+
+
+def test_a_turn_of_everything_alike_leaves_the_pairs_alone() -> None:
+    draw = torch.Generator().manual_seed(0)
+    T = torch.nn.functional.normalize(torch.randn(8, 5, generator=draw, dtype=torch.float64))
+    turn = torch.linalg.qr(torch.randn(5, 5, generator=draw, dtype=torch.float64))[0]
+    moved = (T @ turn - T).square().sum(dim=1).mean()
+    torch.testing.assert_close(_difference(T @ turn, T), moved)
+
+
+def test_a_piece_is_words_that_follow_one_another() -> None:
+    draw = np.random.default_rng(0)
+    for length in (1, 2, 3, PIECE, 40):
+        words = [f"w{i}" for i in range(length)]
+        for _ in range(50):
+            piece = _piece(words, draw)
+            start = words.index(piece[0])
+            assert piece == words[start : start + len(piece)]
+            assert min(length, 3) <= len(piece) <= PIECE
+
+
+def test_an_edit_replaces_or_leaves_out_and_never_all() -> None:
+    draw = np.random.default_rng(0)
+    piece = [f"w{i}" for i in range(9)]
+    replaced = left_out = 0
+    for _ in range(200):
+        edit = _edited(piece, [["new"], ["other"]], draw)
+        kept = [word for word in edit if word in piece]
+        assert kept == [word for word in piece if word in kept]  # in their order
+        assert len(piece) - len(kept) <= 3
+        assert {word.lower() for word in edit} - set(piece) <= {"new", "other"}
+        replaced += len(edit) == len(piece)
+        left_out += len(edit) < len(piece) and kept == edit
+    assert replaced + left_out == 200
+    assert 30 < left_out < 90
+    assert piece == [f"w{i}" for i in range(9)]
+    for _ in range(50):
+        assert len(_edited(["one", "two"], [["new"]], draw)) == 2
+
+
+def test_a_pass_holds_a_family_of_every_text() -> None:
+    texts = [" ".join([f"t{i}"] * (1 + i % 30)) for i in range(100)]
+    batches = _families(texts, [], seed=1)
+    seen: list[str] = []
+    wide = []
+    while len(seen) < len(texts):
+        batch = next(batches)
+        assert len(batch) % (1 + VARIANTS) == 0
+        assert len(batch) <= FAMILIES * (1 + VARIANTS)
+        heads = batch[:: 1 + VARIANTS]
+        wide.append(max(map(len, heads)) - min(map(len, heads)))
+        seen += [head.split()[0] for head in heads]
+    assert sorted(seen) == sorted(text.split()[0] for text in texts)
+    assert np.mean(wide) < 15  # characters, of up to 47
+    again, other = _families(texts, [], seed=1), _families(texts, [], seed=2)
+    first = next(again)
+    assert first != next(other)
+    assert [next(_families(texts, [], seed=1)) for _ in range(2)] == [first, first]
+
+
+def test_words_of_a_vocabulary_are_whole_and_of_letters() -> None:
+    pieces = Tokenizer(models.WordPiece({"[UNK]": 0, "cat": 1, "##dog": 2, "a": 3, "19th": 4}))
+    assert _words(Vocabulary.of(pieces)) == ["cat"]
+    tokens = ["Ġcat", "dog", "Ġ", "Ġab", "ĠÃ©tÃ©", "Ġ19th"]
+    made = Tokenizer(models.BPE({token: i for i, token in enumerate(tokens)}, []))
+    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    assert _words(Vocabulary.of(made)) == ["cat", "été"]
 
 
 def test_the_same_steps_give_the_same_bytes(tmp_path: Path) -> None:

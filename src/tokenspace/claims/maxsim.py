@@ -8,7 +8,7 @@ import numpy as np
 
 from tokenspace.arrays import Floats1d, Floats2d, Ragged
 from tokenspace.claims._token_vectors import Collection, collections
-from tokenspace.metrics import ndcg_at, reciprocal_rank
+from tokenspace.metrics import bootstrap, ndcg_at, reciprocal_rank
 from tokenspace.recipe import Recipe
 from tokenspace.report import Claim
 from tokenspace.retrieve.maxsim import MaxSim
@@ -30,7 +30,11 @@ CLAIM = Claim(
 
 
 def measure(method: Recipe | None, seed: int, *, smoke: bool) -> dict[str, float]:
-    """Return nDCG at 10 and mean reciprocal rank, means over the collections, and each nDCG."""
+    """Return nDCG at 10 and mean reciprocal rank, means over the collections, and each nDCG.
+
+    A collection's low and high are the bootstrap interval over its queries.
+    """
+    means: list[float] = []
     figures: dict[str, float] = {}
     ranks = []
     found = collections(smoke=smoke)
@@ -39,10 +43,14 @@ def measure(method: Recipe | None, seed: int, *, smoke: bool) -> dict[str, float
         asked = stream(seed, "queries", collection.name).permutation(len(ranked))
         asked = np.sort(asked[: max(1, len(asked) // 2)])
         relevant = [collection.relevant[i] for i in asked]
-        figures[collection.name] = float(ndcg_at(ranked[asked], relevant, 10).mean())
+        gains = ndcg_at(ranked[asked], relevant, 10)
+        means.append(float(gains.mean()))
+        low, high = bootstrap(gains)
+        name = collection.name
+        figures |= {name: means[-1], f"{name}_low": low, f"{name}_high": high}
         ranks.append(float(reciprocal_rank(ranked[asked], relevant, 10).mean()))
     return {
-        "ndcg_at_10": float(np.mean(list(figures.values()))),
+        "ndcg_at_10": float(np.mean(means)),
         "mrr_at_10": float(np.mean(ranks)),
         **figures,
     }

@@ -15,6 +15,7 @@ from tokenspace.io import read_tensors, save_tensors
 
 from . import Lookup
 from .int8 import QuantizedTable
+from .table import CompressedTable
 
 __all__ = ["FloatTable", "open_rows"]
 
@@ -50,9 +51,9 @@ def open_rows(path: str | Path) -> Lookup:
     Raises :class:`FormatError` where the file holds neither.
     """
     tensors = read_tensors(path)
-    if "codes" in tensors:
-        return QuantizedTable.load(path)
     vectors = tensors.get("vectors")
-    if vectors is None or vectors.ndim != 2 or not np.issubdtype(vectors.dtype, np.floating):
-        raise FormatError(f"{path}: no matrix 'vectors' and no 'codes'", hint="write it again")
+    if vectors is None:
+        return QuantizedTable.load(path) if "scales" in tensors else CompressedTable.load(path)
+    if vectors.ndim != 2 or not np.issubdtype(vectors.dtype, np.floating):
+        raise FormatError(f"{path}: 'vectors' is no matrix of numbers", hint="write it again")
     return FloatTable(vectors)

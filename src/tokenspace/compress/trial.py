@@ -2,33 +2,56 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from tokenspace.arrays import Floats2d, Ids2d
 from tokenspace.compress import Lookup
+from tokenspace.recipe import Recipe
 from tokenspace.rng import stream
 
-__all__ = ["bag", "judge", "neighbors", "overlap"]
+from . import study
+
+__all__ = ["CURVES", "SETTINGS", "bag", "judge", "neighbors", "overlap", "subjects"]
+
+SETTINGS = ("made", *study.SETTINGS)
+"""What ``compare`` can be run on: made vectors, or the tasks of :mod:`.study`."""
+
+CURVES = ("ratio", ("auc", "bits_per_byte", "recall10"))
+"""What a page draws as a curve for every method: figures against the share of the bytes."""
 
 K = 10
 
 
-def bag(seed: int = 0, *, tiny: bool = False) -> dict[str, Any]:
-    """Return ``vectors``, (V, D) float32: groups of near duplicates of unequal lengths.
+def subjects(recipes: Sequence[Recipe], on: str) -> list[Recipe]:
+    """Return what is compared in a setting: in a task, every recipe at every budget."""
+    return list(recipes) if on == "made" else study.at_budgets(recipes)
+
+
+def bag(seed: int = 0, *, tiny: bool = False, on: str = "made") -> dict[str, Any]:
+    """Return ``source``, (V, D) float32: groups of near duplicates of unequal lengths.
 
     The k-th direction has a standard deviation of 1 / sqrt(k), as the rows of learned tables
     have, and the ten nearest rows of a row are hard to tell apart.
+    ``counts`` fall as the rank to the power of -1, in no order of the rows, and ``fields`` cut the
+    table into four parts. ``on`` is one of :data:`SETTINGS`.
     """
+    if on != "made":
+        return study.setting(on, seed)
     size, width, clusters = (96, 16, 8) if tiny else (20_000, 64, 400)
     draw = stream(seed, "compress")
     spectrum = 1 / np.sqrt(np.arange(1, width + 1))
     centres = draw.standard_normal((clusters, width))
     rows = centres[draw.integers(clusters, size=size)] + 0.3 * draw.standard_normal((size, width))
     lengths = np.exp(0.3 * draw.standard_normal((size, 1)))
-    return {"vectors": np.asarray(rows * spectrum * lengths, np.float32)}
+    counts = draw.permutation(1_000_000 // np.arange(1, size + 1))
+    return {
+        "source": np.asarray(rows * spectrum * lengths, np.float32),
+        "counts": counts.astype(np.int64),
+        "fields": np.arange(size, dtype=np.int64) * 4 // size,
+    }
 
 
 def judge(result: Lookup, bag: Mapping[str, Any]) -> dict[str, float]:
@@ -38,7 +61,10 @@ def judge(result: Lookup, bag: Mapping[str, Any]) -> dict[str, float]:
     nearest of the stored form, for up to 500 rows as queries (in full precision); ``rms_error``
     is relative to the values; ``bytes_per_row`` counts all that is stored.
     """
-    vectors: Floats2d = bag["vectors"]
+    if "judge" in bag:
+        figures: dict[str, float] = bag["judge"](result)
+        return figures
+    vectors: Floats2d = bag["source"]
     kept = result.rows(np.arange(len(vectors)))
     queries = np.linspace(0, len(vectors) - 1, min(500, len(vectors))).astype(np.int64)
     exact, found = (neighbors(rows, vectors[queries], K + 1) for rows in (vectors, kept))
@@ -47,7 +73,7 @@ def judge(result: Lookup, bag: Mapping[str, Any]) -> dict[str, float]:
         "recall10": float(overlap(exact[:, 1:], found, K + 1).mean()),
         "rms_error": float(error),
         "bytes_per_row": result.nbytes / len(vectors),
-        "ratio": vectors.shape[0] * vectors.shape[1] * 4 / result.nbytes,
+        "ratio": result.nbytes / (4 * vectors.shape[0] * vectors.shape[1]),
     }
 
 

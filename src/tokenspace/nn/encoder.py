@@ -188,6 +188,19 @@ class ModelEncoder:
         states, mask = self._states(batch)
         return self.body.pooled(states, mask, self._prompt_length())
 
+    def states(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Return the last hidden states (B, T, H), for training, and which of them count (B, T).
+
+        Those count that ``encode_tokens`` gives at length 1. As in :meth:`vectors`, the texts are
+        one batch, and the network keeps the mode it is in.
+        """
+        batch = self._tokenize(texts)
+        states, mask = self._states(batch)
+        own = torch.zeros(mask.shape, dtype=torch.bool)
+        for row, encoding in zip(own, batch, strict=True):
+            row[torch.from_numpy(self._kept(encoding))] = True
+        return states, own.to(mask.device)
+
     def _collect(
         self,
         matrices: list[Floats2d],

@@ -218,7 +218,7 @@ def bits_per_byte(
 
 def _rows(model: nn.Module) -> int | None:
     inputs = getattr(model, "get_input_embeddings", lambda: None)()
-    return None if inputs is None else int(inputs.weight.shape[0])
+    return None if inputs is None else int(inputs.num_embeddings)
 
 
 def _causal(

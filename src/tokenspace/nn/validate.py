@@ -16,7 +16,7 @@ from tokenspace.checkpoint.folder import optional_json
 from tokenspace.errors import FormatError
 from tokenspace.nn.quiet import quiet
 
-__all__ = ["PROBES", "Findings", "validate"]
+__all__ = ["PROBES", "Findings", "loader_of", "validate"]
 
 PROBES = (
     "The quick brown fox",
@@ -64,7 +64,7 @@ def validate(folder: str | Path, *, memory: int | None = None) -> Findings:
     checkpoint = Checkpoint.open(folder, trust_remote_code=True)
     problems = _by_headers(checkpoint)
     size = sum(entry.nbytes for part in checkpoint.parts for entry in part.entries.values())
-    loader = _loader(checkpoint)
+    loader = loader_of(checkpoint)
     foreign = _foreign(folder)
     limit = _free() // 2 if memory is None else memory
     if problems or foreign or size > limit:
@@ -94,7 +94,8 @@ def _by_headers(checkpoint: Checkpoint) -> list[str]:
     return problems
 
 
-def _loader(checkpoint: Checkpoint) -> str:
+def loader_of(checkpoint: Checkpoint) -> str:
+    """Return the name of the class that loads a model directory."""
     if (checkpoint.root / "modules.json").is_file():
         return "SentenceTransformer"
     endings = {

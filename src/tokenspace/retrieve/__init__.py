@@ -15,7 +15,12 @@ if TYPE_CHECKING:
 
     from tokenspace.arrays import Floats2d, Ids2d, Ragged
 
-EVIDENCE = {"docs": "Ragged"}
+EVIDENCE = {
+    "docs": "Ragged",
+    "train_queries": "Ragged",
+    "train_docs": "Ragged",
+    "train_negatives": "Ragged",
+}
 """Every input that a method of this family may ask for, with its type."""
 
 

@@ -26,6 +26,7 @@ __all__ = ["LANES", "ROWS", "best_f16", "best_f32", "best_i8", "pack_lanes", "su
 
 ROWS = 6
 LANES = 16
+AHEAD = 4  # tiles between what is computed and what is fetched
 _CHUNK = 96  # rows that stay in the level-2 cache while every panel of query lanes passes
 
 Floats3d = npt.NDArray[np.float32]
@@ -161,6 +162,34 @@ def _tile(
 
 
 @_intrinsic
+def _fetch(typing: Any, tokens: Any, first: Any) -> Any:
+    """Ask for the tile of float32 ``tokens`` (n, D) that begins at row ``first``, which may be n.
+
+    The rows of a tile are read side by side, and the processor foresees only one after the other.
+    """
+    from numba.core import types
+
+    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        from llvmlite import ir
+        from numba.core import cgutils
+
+        array = context.make_array(signature.args[0])(context, builder, args[0])
+        byte, index, flag = ir.IntType(8).as_pointer(), ir.IntType(64), ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [byte, flag, flag, flag])
+        prefetch = builder.module.declare_intrinsic("llvm.prefetch", [byte], kind)
+        width = builder.extract_value(array.shape, 1)
+        start = builder.mul(args[1], width)
+        lines = builder.udiv(builder.mul(width, index(ROWS)), index(16))
+        with cgutils.for_range(builder, lines, intp=index) as loop:
+            at = builder.add(start, builder.mul(loop.index, index(16)))
+            place = builder.bitcast(builder.gep(array.data, [at]), byte)
+            builder.call(prefetch, [place, flag(0), flag(3), flag(1)])
+        return context.get_dummy_value()
+
+    return types.none(tokens, types.intp), code
+
+
+@_intrinsic
 def _half(typing: Any, bits: Any) -> Any:
     """Widen the float16 whose bits are given to float32."""
     from numba.core import types
@@ -189,6 +218,8 @@ def best_f32(
             high = min(low + _CHUNK, stop)
             for number in range(len(panels)):
                 for first in range(low, high, ROWS):
+                    if number == 0:
+                        _fetch(tokens, first + AHEAD * ROWS)
                     _tile(tokens, scales, first, high - 1, panels, number, best, i)
 
 

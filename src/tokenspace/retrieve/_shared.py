@@ -10,8 +10,9 @@ import numpy as np
 from tokenspace.arrays import Floats1d, Floats2d, Ids, Ids2d, Ragged
 from tokenspace.errors import InputError
 from tokenspace.jit import spread
+from tokenspace.rng import stream
 
-from .store import DocumentTokens, TokenStore
+from .store import DocumentTokens, ScoredTokens
 
 __all__ = [
     "OnEmpty",
@@ -26,6 +27,7 @@ __all__ = [
     "check_queries",
     "check_query",
     "cut",
+    "sample_rows",
 ]
 
 OnEmpty = Literal["raise", "zero"]
@@ -90,7 +92,7 @@ def check_k(k: int) -> None:
         raise InputError(f"k={k} is outside [1, inf]", hint="ask for at least one document")
 
 
-def chamfer(store: TokenStore, queries: Ragged, threads: int = 0) -> Floats2d:
+def chamfer(store: ScoredTokens, queries: Ragged, threads: int = 0) -> Floats2d:
     """Score every document: ``out[i, j] = Σ_q max_p <q, p>`` over q in query i, p in document j.
 
     (Q, N) float32; a document without tokens scores 0. Each score depends on its own query and
@@ -102,7 +104,7 @@ def chamfer(store: TokenStore, queries: Ragged, threads: int = 0) -> Floats2d:
     return out
 
 
-def _score_all(store: TokenStore, queries: Ragged, out: Floats2d, threads: int) -> None:
+def _score_all(store: ScoredTokens, queries: Ragged, out: Floats2d, threads: int) -> None:
     """Write the scores of a batch of queries, (Q, N)."""
     score, documents = store.scorer(queries), np.arange(len(store), dtype=np.int64)
 
@@ -112,7 +114,9 @@ def _score_all(store: TokenStore, queries: Ragged, out: Floats2d, threads: int) 
     spread(part, len(documents), workers=threads)
 
 
-def chamfer_of(store: TokenStore, queries: Ragged, candidates: Ids2d, threads: int = 0) -> Floats2d:
+def chamfer_of(
+    store: ScoredTokens, queries: Ragged, candidates: Ids2d, threads: int = 0
+) -> Floats2d:
     """Score the documents ``candidates`` (Q, C) of each query; -1 stands for none: -inf.
 
     Each score equals that of :func:`chamfer` to the last bit.
@@ -177,3 +181,24 @@ def cut(queries: Ragged, batch: range) -> Ragged:
     """Return a run of queries, as views."""
     offsets = queries.offsets[batch.start : batch.stop + 1]
     return Ragged(queries.flat[offsets[0] : offsets[-1]], offsets - offsets[0])
+
+
+def sample_rows(tokens: DocumentTokens, count: int, seed: int) -> Floats2d:
+    """Return at most ``count`` token vectors, chosen and ordered by a hash of their content.
+
+    What is learned from them does not depend on the order of the documents.
+    """
+    total, block = int(tokens.offsets[-1]), 65536
+    weights = stream(seed, "row hash").integers(2**63, size=tokens.width).astype(np.uint64)
+    marks = [
+        (tokens.rows(start, min(start + block, total)).view(np.uint32) * (2 * weights + 1)).sum(
+            axis=1
+        )
+        for start in range(0, total, block)
+    ]
+    order = np.argsort(np.concatenate(marks), kind="stable")[:count]
+    rows = np.empty((len(order), tokens.width), np.float32)
+    for start in range(0, total, block):
+        here = (order >= start) & (order < start + block)
+        rows[here] = tokens.rows(start, min(start + block, total))[order[here] - start]
+    return rows

@@ -47,7 +47,7 @@ Interaction over BERT. SIGIR 2020, arXiv:2004.12832, section 3.3.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self
@@ -88,6 +88,11 @@ class MaxSim(Recipe):
     threads: Annotated[int, Range(0, 1024), "threads; 0: all cores"] = 0
 
     tiny: ClassVar[Mapping[str, Any]] = {"threads": 1}
+    advice: ClassVar[Sequence[Mapping[str, Any]]] = (
+        {"codec": "f32"},
+        {"codec": "f16"},
+        {"codec": "i8"},
+    )
 
     def __call__(self, docs: Ragged, /) -> MaxSimIndex:
         """Index N documents of width D.

@@ -31,7 +31,15 @@ from tokenspace.jit import spread
 
 from ._kernel import best_f16, best_f32, best_i8, pack_lanes, sum_lanes
 
-__all__ = ["Codec", "DocumentTokens", "StoreWriter", "TokenStore", "fixed", "quantize"]
+__all__ = [
+    "Codec",
+    "DocumentTokens",
+    "ScoredTokens",
+    "StoreWriter",
+    "TokenStore",
+    "fixed",
+    "quantize",
+]
 
 Codec = Literal["f32", "f16", "i8"]
 _DTYPES = {"f32": np.float32, "f16": np.float16, "i8": np.int8}
@@ -56,6 +64,13 @@ class DocumentTokens(Protocol):
 
     def rows(self, start: int, stop: int) -> Floats2d:
         """Return rows ``start`` to ``stop`` as float32, (stop - start, D)."""
+
+
+class ScoredTokens(DocumentTokens, Protocol):
+    """Token vectors in a form that MaxSim is computed from."""
+
+    def scorer(self, queries: Ragged) -> Callable[[Ids], Floats2d]:
+        """Return a function that scores documents (n,) against all ``queries``: (n, Q)."""
 
 
 def fixed(array: npt.NDArray[Any]) -> npt.NDArray[Any]:

@@ -22,16 +22,25 @@ __all__ = ["bag", "judge"]
 
 
 def bag(seed: int = 0, *, tiny: bool = False) -> dict[str, Any]:
-    """Return ``docs``, and for :func:`judge` ``queries`` and what is ``relevant`` to each.
+    """Return ``docs``, for :func:`judge` ``queries`` and what is ``relevant`` to each, and pairs.
 
     2,000 documents of 24 to 48 tokens in 64 dimensions and 100 queries of 8 tokens; ``tiny``: 40
-    documents of at most 12 tokens in 16 dimensions.
+    documents of at most 12 tokens in 16 dimensions. A query of every other document is the
+    ``train_queries``, and its document the ``train_docs``, of methods that learn.
     """
     if tiny:
-        docs, queries, relevant = topic_docs(40, 8, 12, 16, seed=seed, n_queries=10)
+        asked, made = 10, topic_docs(40, 8, 12, 16, seed=seed, n_queries=40)
     else:
-        docs, queries, relevant = topic_docs(2000, 60, 48, 64, 0.8, seed=seed, n_queries=100)
-    return {"docs": docs, "queries": queries, "relevant": relevant}
+        asked, made = 100, topic_docs(2000, 60, 48, 64, 0.8, seed=seed, n_queries=2000)
+    docs, queries, relevant = made
+    answers = np.array([min(found) for found in relevant[asked:]], np.int64)
+    return {
+        "docs": docs,
+        "queries": queries.take(np.arange(asked)),
+        "relevant": relevant[:asked],
+        "train_queries": queries.take(np.arange(asked, len(queries))),
+        "train_docs": docs.take(answers),
+    }
 
 
 def judge(result: Index, bag: Mapping[str, Any]) -> dict[str, float]:

@@ -7,7 +7,6 @@ the files instead of reading them, and where they are several, gives the pages o
 from __future__ import annotations
 
 import json
-import mmap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +15,10 @@ from typing import Any, Self
 import numpy as np
 
 from tokenspace.arrays import Floats1d, Floats2d, Ids, Ragged
-from tokenspace.errors import FormatError
-from tokenspace.io import drop_pages, replacing
+from tokenspace.errors import ConfigError, FormatError
+from tokenspace.io import replacing
 from tokenspace.progress import Meter
+from tokenspace.retrieve.mapped import MappedIndex
 from tokenspace.retrieve.muvera import FDE, MUVERA, choose_fill, engine
 from tokenspace.retrieve.store import Codec, DocumentTokens
 
@@ -37,24 +37,6 @@ def recipe(store: str) -> MUVERA:
     return MUVERA(repetitions=20, k_sim=4, d_proj=8, fde_codec=codecs[store])
 
 
-class Shard:
-    """One file of encodings: ``index`` is the faiss index whose codes lie in ``mapping``."""
-
-    def __init__(self, path: Path) -> None:
-        import faiss
-
-        with path.open("rb") as file:
-            self.mapping = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        self._bytes = np.frombuffer(self.mapping, np.uint8)  # faiss holds no reference to it
-        reader = faiss.ZeroCopyIOReader(  # type: ignore[attr-defined]
-            faiss.swig_ptr(self._bytes), self._bytes.size
-        )
-        self.index = faiss.read_index(reader)
-
-    def __len__(self) -> int:
-        return int(self.index.ntotal)
-
-
 @dataclass(frozen=True)
 class FDEIndex:
     """Shards of encodings, and the encoder that made them and encodes queries.
@@ -63,7 +45,7 @@ class FDEIndex:
     """
 
     encoder: FDE
-    shards: Sequence[Shard]
+    shards: Sequence[MappedIndex]
     figures: dict[str, float]
     path: Path
 
@@ -91,17 +73,18 @@ class FDEIndex:
     def open(cls, path: Path) -> Self:
         """Map the shards below ``path``."""
         described = json.loads((path / "encoder.json").read_text(encoding="utf-8"))
-        encoder = FDE(
-            int(described["width"]),
-            MUVERA.from_dict(described["recipe"]),
-            fill=bool(described["fill"]),
+        fault = FormatError(
+            f"{path / 'encoder.json'}: the encodings were made by another configuration",
+            hint="build the space again",
         )
+        try:
+            asked = MUVERA.from_dict(described["recipe"])
+        except ConfigError:  # knobs of another version
+            raise fault from None
+        encoder = FDE(int(described["width"]), asked, fill=bool(described["fill"]))
         if encoder.config_hash != described["hash"]:
-            raise FormatError(
-                f"{path / 'encoder.json'}: the encodings were made by another configuration",
-                hint="build the space again",
-            )
-        shards = [Shard(file) for file in sorted(path.glob("*.faiss"))]
+            raise fault
+        shards = [MappedIndex(file) for file in sorted(path.glob("*.faiss"))]
         return cls(encoder, shards, described["figures"], path)
 
     def encode(self, query: Floats2d) -> Floats1d:
@@ -133,9 +116,9 @@ class FDEIndex:
         order = np.lexsort((found, -values))[:k]
         return found[order], values[order]
 
-    def _rest(self, shard: Shard) -> None:
+    def _rest(self, shard: MappedIndex) -> None:
         if len(self.shards) > 1:
-            drop_pages(shard.mapping)
+            shard.rest()
 
     def change(self, path: Path, keep: Ids, tokens: DocumentTokens) -> None:
         """Write to ``path`` the encodings of the documents ``keep``, then those of new ones.

@@ -1,24 +1,13 @@
-"""Passages on disk: one JSON object a line, and the offset of every line.
-
-Any passage is one look-up away, and none is held in memory. The file is read and not mapped: a
-mapping of which every page is touched counts as memory whole.
-"""
+"""Passages on disk, as JSON lines: any of them is one look-up away, and none is in memory."""
 
 from __future__ import annotations
 
-import json
-import threading
-import weakref
-from array import array
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 
-import numpy as np
-
 from tokenspace.arrays import Ids
-from tokenspace.errors import FormatError
-from tokenspace.io import replacing
+from tokenspace.json_lines import JsonLines
 
 from .passages import Passage
 
@@ -30,42 +19,24 @@ class PassageFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.offsets: Ids = np.load(path / "offsets.npy", allow_pickle=False)
-        size = (path / "passages.jsonl").stat().st_size
-        if size != self.offsets[-1]:
-            raise FormatError(
-                f"{path / 'passages.jsonl'}: {size} bytes where the offsets end at "
-                f"{self.offsets[-1]}",
-                hint="build the space again",
-            )
-        # Open for good: another process may commit a space without this generation.
-        self._file = (path / "passages.jsonl").open("rb")
-        self._turn = threading.Lock()
-        weakref.finalize(self, self._file.close)
+        self._lines = JsonLines(path, "passages", "build the space again")
 
     @classmethod
     def write(cls, path: Path, passages: Iterable[Passage]) -> PassageFile:
         """Write ``passages`` to the directory ``path``, streaming, and open it."""
-        offsets = array("q", [0])
-        with replacing(path) as partial:
-            partial.mkdir()
-            with (partial / "passages.jsonl").open("wb") as file:
-                for passage in passages:
-                    line = json.dumps(asdict(passage), ensure_ascii=False).encode() + b"\n"
-                    file.write(line)
-                    offsets.append(offsets[-1] + len(line))
-            np.save(partial / "offsets.npy", np.frombuffer(offsets, np.int64))
+        JsonLines.write(path, "passages", (asdict(passage) for passage in passages))
         return cls(path)
 
+    @property
+    def offsets(self) -> Ids:
+        """Where each passage's line begins, and where the last ends, in bytes: (N + 1,)."""
+        return self._lines.offsets
+
     def __len__(self) -> int:
-        return len(self.offsets) - 1
+        return len(self._lines)
 
     def __getitem__(self, index: int) -> Passage:
-        start, stop = self.offsets[index : index + 2].tolist()
-        with self._turn:
-            self._file.seek(start)
-            line = self._file.read(stop - start)
-        return Passage(**json.loads(line))
+        return Passage(**self._lines[index])
 
     def __iter__(self) -> Iterator[Passage]:
         return (self[index] for index in range(len(self)))

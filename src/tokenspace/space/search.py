@@ -248,8 +248,10 @@ class Collection:
             )
         return matches
 
-    def search(self, text: str, k: int, mode: str) -> list[Hit]:
+    def search(self, text: str, k: int, mode: str, *, explain: bool = True) -> list[Hit]:
         """Return the best ``k`` passages for a query in words, best first.
+
+        Without ``explain`` the alignments are left empty.
 
         Passages with the same source and title are one section, and the best one stands for it:
         the others are only shown where there are fewer than ``k`` sections.
@@ -273,11 +275,11 @@ class Collection:
             sections.add(section)
         shown = sorted([*first, *others][:k])
         return [
-            self._hit(query, rank, int(numbers[place]), float(scores[place]))
+            self._hit(query, rank, int(numbers[place]), float(scores[place]), explain)
             for rank, place in enumerate(shown, 1)
         ]
 
-    def _hit(self, query: Query, rank: int, number: int, score: float) -> Hit:
+    def _hit(self, query: Query, rank: int, number: int, score: float, explain: bool) -> Hit:
         passage = self.passages[number]
         return Hit(
             rank=rank,
@@ -286,5 +288,5 @@ class Collection:
             line=passage.line,
             title=passage.title,
             text=passage.text,
-            alignment=self.align(query, number),
+            alignment=self.align(query, number) if explain else [],
         )

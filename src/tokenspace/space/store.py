@@ -17,18 +17,17 @@ work; a build with the same plan goes on with it, anything else removes it.
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from tokenspace import __version__
-from tokenspace.errors import FormatError, InputError, SpaceBusy
-from tokenspace.io import replacing, sha256
+from tokenspace import __version__, durable
+from tokenspace.durable import lock, seal, sync
+from tokenspace.errors import FormatError, InputError
+from tokenspace.io import replacing
 
 __all__ = [
     "FORMAT",
@@ -116,55 +115,14 @@ class Manifest:
 
         Sizes are always compared, SHA-256 sums where ``contents`` is true.
         """
-        for name, expected in self.files.items():
-            path = root / self.generation / name
-            if not path.is_file():
-                raise FormatError(f"{path}: missing", hint="build the space again")
-            size = path.stat().st_size
-            if size != expected["bytes"]:
-                raise FormatError(
-                    f"{path}: {size} bytes where {expected['bytes']} were written",
-                    hint="the file is truncated or replaced: build the space again",
-                )
-            if contents and sha256(path) != expected["sha256"]:
-                raise FormatError(
-                    f"{path}: the checksum does not match",
-                    hint="the file is corrupt: build the space again",
-                )
+        durable.check(
+            root / self.generation, self.files, "build the space again", contents=contents
+        )
 
     @property
     def nbytes(self) -> int:
         """Bytes of all files of the generation."""
         return sum(int(entry["bytes"]) for entry in self.files.values())
-
-
-@contextmanager
-def lock(root: Path) -> Iterator[None]:
-    """Hold the writer's lock of ``root``, or raise :class:`SpaceBusy` at once.
-
-    The lock belongs to the open file, so it is gone with the process, however that ends.
-    """
-    root.mkdir(parents=True, exist_ok=True)
-    with (root / ".lock").open("a+b") as file:
-        try:
-            _lock_file(file.fileno())
-        except OSError as fault:
-            raise SpaceBusy(
-                f"{root}: another process is writing this space",
-                hint="wait until it has finished, or choose another directory",
-            ) from fault
-        yield
-
-
-def _lock_file(descriptor: int) -> None:
-    if os.name == "nt":
-        import msvcrt
-
-        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined,unused-ignore]
-    else:
-        import fcntl
-
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def generations(root: Path) -> list[Path]:
@@ -199,33 +157,15 @@ def carry(name: str, former: Path, new: Path) -> None:
 
 def commit(root: Path, generation: Path, config: dict[str, Any], figures: dict[str, Any]) -> None:
     """Make ``generation`` the space: checksums, manifest, reports, and away with the others."""
-    files = {}
-    for path in sorted(generation.rglob("*")):
-        if path.is_file():
-            files[path.relative_to(generation).as_posix()] = {
-                "bytes": path.stat().st_size,
-                "sha256": sha256(path),
-            }
-            _sync(path)
+    files = seal(generation)
     manifest = Manifest(generation=generation.name, config=config, figures=figures, files=files)
     with replacing(root / "manifest.json") as partial:
         partial.write_text(json.dumps(asdict(manifest), indent=1), encoding="utf-8")
-        _sync(partial)
-    _sync(root)
+        sync(partial)
+    sync(root)
     for name in REPORTS:
         with replacing(root / name) as partial:
             shutil.copyfile(generation / name, partial)
     for path in generations(root):
         if path != generation:
             shutil.rmtree(path)
-
-
-def _sync(path: Path) -> None:
-    """Have the operating system write ``path`` to the disk, where it can."""
-    if os.name == "nt":
-        return
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

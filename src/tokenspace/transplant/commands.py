@@ -142,7 +142,7 @@ def prune_command(
     from tokenspace.runner import located
 
     from .directory import read_mapping, read_specials, transplant_model
-    from .prune import pruned, used
+    from .prune import pruned
 
     source = Checkpoint.open(
         located(Checkpoint, model),
@@ -152,7 +152,7 @@ def prune_command(
         merge_adapter=merge_adapter,
     )
     corpus = Corpus.load(*texts)
-    target = pruned(source.vocab, used(source.vocab, corpus), min_count=min_count)
+    target = pruned(source.vocab, source.vocab.count(corpus), min_count=min_count)
     report = transplant_model(
         make("mean"),
         source,

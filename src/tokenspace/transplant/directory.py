@@ -48,13 +48,10 @@ __all__ = [
     "read_mapping",
     "read_specials",
     "run",
-    "sample",
     "transplant_model",
 ]
 
 log = logging.getLogger(__name__)
-
-_SAMPLE = 40_000  # bytes of the default text that both models are measured on
 
 
 def options() -> list[click.Option]:
@@ -481,24 +478,5 @@ def _models_extra(what: str) -> Iterator[None]:
 def _measured(source: Checkpoint, result: Path, texts: Sequence[str] | None) -> dict[str, float]:
     """Load the result, run it once, and measure both models on the texts."""
     with _models_extra("loading the result"):
-        from tokenspace.nn.quality import quality
-        from tokenspace.nn.validate import validate
-    findings = validate(result)
-    findings.check()
-    if not findings.ran:
-        log.warning("the result is too large to be run here: checked by its headers only")
-        return {}
-    return quality(source.root, result, list(texts) if texts is not None else sample())
-
-
-def sample() -> list[str]:
-    """Return the default text for measuring: the first pages of Python's documentation."""
-    from tokenspace.stdlib_text import documents
-
-    texts, size = [], 0
-    for document in documents():
-        texts.append(document.text)
-        size += len(document.text.encode())
-        if size >= _SAMPLE:
-            break
-    return texts
+        from tokenspace.nn.quality import compared
+    return compared(source.root, result, texts)

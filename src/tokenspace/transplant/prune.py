@@ -12,8 +12,7 @@ are kept:
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
-from itertools import islice
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,28 +21,18 @@ import numpy as np
 from tokenspace import tokenizer_files
 from tokenspace.arrays import Ids
 from tokenspace.errors import FormatError, InputError
-from tokenspace.progress import track
 from tokenspace.surface import CHARACTERS, FALLBACK
 from tokenspace.vocab import Vocabulary
 
-__all__ = ["pruned", "used"]
-
-
-def used(vocab: Vocabulary, texts: Iterable[str]) -> Ids:
-    """Return how often every token occurs in the texts, (V,) int64."""
-    counts = np.zeros(len(vocab), np.int64)
-    lines = iter(track(texts, "tokens"))
-    while batch := list(islice(lines, 1024)):
-        for ids in vocab.encode_batch(batch):
-            np.add.at(counts, np.asarray(ids, np.int64), 1)
-    return counts
+__all__ = ["pruned"]
 
 
 def pruned(vocab: Vocabulary, counts: Ids, *, min_count: int = 1) -> Vocabulary:
     """Return the tokenizer of ``vocab`` with the tokens that occur ``min_count`` times or more.
 
-    ``counts`` (V,) is what :func:`used` gives. Kept beside them: special and added tokens, single
-    bytes and characters, and what the kept tokens are merged from. Tokens keep their order.
+    ``counts`` (V,) is what :meth:`Vocabulary.count` gives. Kept beside them: special and added
+    tokens, single bytes and characters, and what the kept tokens are merged from. Tokens keep
+    their order.
 
     Raises :class:`InputError` for a vocabulary without a tokenizer, and where nothing occurs.
     """

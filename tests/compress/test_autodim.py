@@ -1,0 +1,105 @@
+"""AutoDim: the mixture against a loop in float64, and the choice of widths."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from tokenspace.compress._mixed_net import MixedEmbedding
+from tokenspace.compress.autodim import AutoDim
+from tokenspace.errors import ConfigError, MissingEvidence
+
+FIELDS = np.repeat(np.arange(3), [20, 80, 100])
+
+
+def layer_of(budget: float = 0.6, seed: int = 0):
+    return AutoDim(budget=budget).embedding(200, 8, fields=FIELDS, init_std=0.05, seed=seed)
+
+
+def test_the_mixture_is_a_loop_over_widths() -> None:
+    layer = layer_of()
+    with torch.no_grad():
+        layer.logits.copy_(torch.randn(layer.logits.shape, generator=torch.manual_seed(0)))
+    for _ in range(20):  # the norms' running figures settle
+        layer.train()(torch.arange(200))
+    layer.eval()
+    ids = np.array([0, 19, 20, 150, 150])
+    slow = []
+    for x in ids:
+        f = FIELDS[x]
+        shares = torch.softmax(layer.logits[f].double(), 0)
+        row = torch.zeros(8, dtype=torch.float64)
+        for c in range(3):
+            z = layer.tables[c][x].double() @ layer.outs[c][f].double()
+            norm = layer.norms[c]
+            row += shares[c] * (z - norm.running_mean) / torch.sqrt(norm.running_var + norm.eps)
+        slow.append((0.05 * row).detach().numpy())
+    np.testing.assert_allclose(
+        layer(torch.from_numpy(ids)).detach().numpy(), slow, rtol=1e-4, atol=1e-6
+    )
+
+
+def test_training_draws_a_choice_that_sharpens() -> None:
+    layer = layer_of()
+    layer.train()
+    first, second = (layer(torch.arange(200)) for _ in range(2))
+    assert not torch.equal(first, second)
+    layer.after_step(1_000_000, 1_000_000)
+    assert layer.temperature == 0.01
+    layer.after_step(1000, 2000)  # 200 ids of 3 fields: 66.7 rows a step
+    assert layer.temperature == pytest.approx(1 - 25e-9 * 200 / 3 * 1000)
+
+
+def test_widths_are_the_likeliest_where_they_fit_and_cheaper_where_not() -> None:
+    layer = layer_of(budget=1.0)
+    assert layer.widths() == [8]  # one group: the table itself
+    layer = layer_of(budget=0.6)
+    with torch.no_grad():
+        layer.logits.copy_(torch.tensor([[0, 5.0, 0], [5.0, 0, 0], [0, 5.0, 0]]))
+    assert layer.choices == [2, 4, 8]
+    assert layer.widths() == [4, 2, 4]
+    with torch.no_grad():
+        layer.logits.copy_(torch.tensor([[0, 0, 5.0], [0, 0, 5.0], [0, 0, 4.0]]))
+    widths = layer.widths()
+    assert widths != [8, 8, 8]
+    assert layer.export().nbytes <= 0.6 * 4 * 200 * 8
+
+
+def test_settling_starts_the_chosen_tables_anew() -> None:
+    layer = layer_of()
+    with torch.no_grad():
+        layer.logits.copy_(torch.tensor([[0, 5.0, 0], [5.0, 0, 0], [0, 5.0, 0]]))
+    settled = layer.settled(lambda found: 0.0)
+    assert isinstance(settled, MixedEmbedding)
+    assert [table.shape for table in settled.tables] == [(20, 4), (80, 2), (100, 4)]
+    assert settled.settled(lambda found: 0.0) is None
+    assert list(settled.searched()) == []
+    assert list(layer.searched()) == [layer.logits]
+
+
+def test_of_a_finished_table_the_widths_hold_the_most() -> None:
+    draw = np.random.default_rng(1)
+    narrow = draw.standard_normal((100, 2)) @ draw.standard_normal((2, 8))
+    wide = draw.standard_normal((100, 8))
+    source = np.concatenate([narrow, wide]).astype(np.float32)
+    table = AutoDim(budget=0.75)(source, fields=np.repeat([0, 1], 100))
+    assert table.tensors["table.0"].shape == (100, 2)  # two directions are all it has
+    assert table.tensors["table.1"].shape == (100, 8)
+    np.testing.assert_allclose(table.rows(np.arange(200)), source, atol=1e-5)
+
+
+def test_the_whole_budget_gives_the_table_back() -> None:
+    source = np.random.default_rng(2).standard_normal((200, 8)).astype(np.float32)
+    table = AutoDim(budget=1)(source, fields=FIELDS)
+    np.testing.assert_array_equal(table.rows(np.arange(200)), source)
+
+
+def test_bad_input_is_refused() -> None:
+    source = np.ones((40, 8), np.float32)
+    with pytest.raises(MissingEvidence, match="autodim needs fields or counts"):
+        AutoDim()(source)
+    with pytest.raises(ConfigError, match=r"autodim: budget=0.1 .* least it can do is"):
+        AutoDim(budget=0.1)(source, counts=np.arange(40))
+    with pytest.raises(ConfigError, match="width 1 leaves no choice"):
+        AutoDim()(source[:, :1], counts=np.arange(40))
