@@ -280,12 +280,12 @@ def test_a_file_of_special_tokens_is_an_object_of_tokens(model, tokenizer, tmp_p
 
 
 def test_a_result_that_does_not_work_is_not_left(model, tokenizer, tmp_path, monkeypatch):
-    from tokenspace.nn import validate as module
+    from tokenspace.nn import quality, validate
 
     def broken(folder, **_):
-        return module.Findings("AutoModel", 1, True, {}, ("missing keys: x",))
+        return validate.Findings("AutoModel", 1, True, {}, ("missing keys: x",))
 
-    monkeypatch.setattr(module, "validate", broken)
+    monkeypatch.setattr(quality, "validate", broken)
     given = ["--source", model("gpt2"), "--target", tokenizer("llama"), "--out", tmp_path / "out"]
     with pytest.raises(FormatError, match="missing keys: x"):
         run("transplant", "mean", *given)

@@ -42,7 +42,7 @@ def test_gates_move_by_the_gradient_over_its_mean_and_stay_in_bounds() -> None:
     with torch.no_grad():
         layer.gates += layer.gates.grad
     layer.after_step(1, 10)
-    assert float(layer.gates.min()) >= 0 and float(layer.gates.max()) <= 1
+    assert layer.gates.min().item() >= 0 and layer.gates.max().item() <= 1
     assert float(layer.penalty().detach()) == pytest.approx(
         1e-5 * float(layer.gates.detach().sum()), rel=1e-5
     )

@@ -17,16 +17,22 @@ import pytest
 
 from tokenspace import catalog, report
 from tokenspace.errors import MissingExtra
+from tokenspace.page import plots
+from tokenspace.recipe import evidence
 from tokenspace.report import Reproduction
 
 Cli = Callable[..., Any]
-METHOD = catalog.members("compress")[0].name
+METHOD = next(  # any that needs nothing but a table
+    entry.name
+    for entry in catalog.members("compress")
+    if sum(item.required for item in evidence(entry.load())) == 1
+)
 
 
 @pytest.fixture
 def vectors(tmp_path: Path) -> Path:
     bag = import_module("tokenspace.compress.trial").bag(tiny=True)
-    np.save(tmp_path / "vectors.npy", bag["vectors"])
+    np.save(tmp_path / "vectors.npy", bag["source"])
     return tmp_path / "vectors.npy"
 
 
@@ -63,7 +69,7 @@ def test_help_of_a_method_keeps_the_lines_of_its_page(cli: Cli) -> None:
     out = cli("compress", METHOD, "--help").out
     lines = [line.strip() for line in out.splitlines()]
     assert lines[lines.index("The idea") + 1] == "--------"
-    assert "--vectors" in out
+    assert "--source" in out
 
 
 @pytest.mark.parametrize(
@@ -72,7 +78,7 @@ def test_help_of_a_method_keeps_the_lines_of_its_page(cli: Cli) -> None:
         (["serch"], "'search'"),
         (["compres"], "'compress'"),
         (["compress", METHOD + "x"], METHOD),
-        (["compress", METHOD], "--vectors"),
+        (["compress", METHOD], "--source"),
         (["compress", METHOD, "--no-such-knob", "1"], "--no-such-knob"),
         (["list", "zoo"], "zoo"),
         (["show", METHOD + "x"], METHOD),
@@ -94,11 +100,11 @@ def test_wrong_usage_is_one_line_and_code_2(cli: Cli, words: list[str], said: st
 
 def test_bad_input_is_one_line_and_code_3(cli: Cli, tmp_path: Path) -> None:
     out = ("--out", tmp_path / "out")
-    assert_refused(cli("compress", METHOD, "--vectors", "nowhere.npy", *out), 3, "nowhere.npy")
+    assert_refused(cli("compress", METHOD, "--source", "nowhere.npy", *out), 3, "nowhere.npy")
     np.save(tmp_path / "bad.npy", np.full((3, 4), np.nan, np.float32))
-    assert_refused(cli("compress", METHOD, "--vectors", tmp_path / "bad.npy", *out), 3, "NaN")
+    assert_refused(cli("compress", METHOD, "--source", tmp_path / "bad.npy", *out), 3, "NaN")
     np.save(tmp_path / "flat.npy", np.zeros(4, np.float32))
-    assert_refused(cli("compress", METHOD, "--vectors", tmp_path / "flat.npy", *out), 3, "flat.npy")
+    assert_refused(cli("compress", METHOD, "--source", tmp_path / "flat.npy", *out), 3, "flat.npy")
     assert_refused(cli("run", tmp_path / "gone.json", *out), 3, "gone.json")
     assert not (tmp_path / "out").exists()
 
@@ -212,12 +218,12 @@ def test_doctor_says_what_a_bug_report_needs(
 
 
 def test_a_method_runs_from_paths_to_a_path(cli: Cli, vectors: Path, tmp_path: Path) -> None:
-    words = ("compress", METHOD, "--vectors", vectors, "--out", tmp_path / "made")
+    words = ("compress", METHOD, "--source", vectors, "--out", tmp_path / "made")
     assert cli(*words).code == 0
     assert_refused(cli(*words), 2, "exists", "--force")
     done = json.loads(cli(*words, "--force", "--json").out)
     assert done["recipe"]["method"] == METHOD
-    (entry,) = done["inputs"]["vectors"].items()
+    (entry,) = done["inputs"]["source"].items()
     assert entry[0] == str(vectors)
     assert len(entry[1]) == 64
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
@@ -228,7 +234,7 @@ def report_of(out: Path) -> Path:
 
 
 def test_run_repeats_exactly_what_was_recorded(cli: Cli, vectors: Path, tmp_path: Path) -> None:
-    cli("compress", METHOD, "--vectors", vectors, "--out", tmp_path / "made")
+    cli("compress", METHOD, "--source", vectors, "--out", tmp_path / "made")
     saved = report_of(tmp_path / "made")
     ended = cli("run", saved, "--out", tmp_path / "again", "--json")
     assert ended.code == 0, ended.err
@@ -251,7 +257,7 @@ def test_run_refuses_what_is_not_a_report(cli: Cli, tmp_path: Path, text: str) -
 
 
 def test_knobs_come_from_a_file_and_flags_win(cli: Cli, tmp_path: Path, vectors: Path) -> None:
-    words = ["compress", METHOD, "--vectors", vectors, "--out", tmp_path / "out", "--config"]
+    words = ["compress", METHOD, "--source", vectors, "--out", tmp_path / "out", "--config"]
     (tmp_path / "knobs.toml").write_text("nonsense = 1\n")
     assert_refused(cli(*words, tmp_path / "knobs.toml"), 2, "nonsense")
     (tmp_path / "knobs.toml").write_text("= broken")
@@ -275,8 +281,11 @@ def test_compare_judges_every_method_alike(cli: Cli, family: str, tmp_path: Path
 def test_compare_draws_every_figure(cli: Cli, tmp_path: Path) -> None:
     ended = cli("compare", "compress", "--tiny", "--html", tmp_path / "page.html", "--json")
     page = (tmp_path / "page.html").read_text()
-    figures = json.loads(ended.out)["rows"][0].keys() - {"method"}
-    assert page.count("<svg") == len(figures)
+    rows = json.loads(ended.out)["rows"]
+    figures = rows[0].keys() - {"method"}
+    drawn = list(plots(import_module("tokenspace.compress.trial"), rows))
+    assert drawn
+    assert page.count("<svg") == len(figures) + len(drawn)
     assert all(f"{figure}, by method." in page for figure in figures)
     assert "<script" not in page
 
