@@ -182,7 +182,7 @@ INPUTS = {
 def _input_option(item: Evidence) -> click.Option:
     return click.Option(
         ["--" + item.name.replace("_", "-")],
-        required=item.required,
+        required=item.required and item.positional,  # of the others the recipe says what it lacks
         multiple=item.kind in ("Corpus", "Pairs"),
         metavar="PATH",
         help=INPUTS.get(item.kind, f"{item.kind} to load")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 from . import catalog
 from .arrays import Floats2d, Ids
 from .catalog import Entry
-from .errors import ConfigError, FormatError, InputError
+from .errors import ConfigError, FormatError, InputError, MissingExtra
 from .io import load_matrix, load_numbers, replacing, sha256
 from .recipe import apply, evidence, make
 from .report import Report
@@ -20,7 +21,7 @@ from .report import Report
 if TYPE_CHECKING:
     import click
 
-__all__ = ["DirectoryModule", "hashes", "load_input", "located", "run_method"]
+__all__ = ["DirectoryModule", "hashes", "load_input", "located", "models_extra", "run_method"]
 
 Given = str | Sequence[str]
 
@@ -157,6 +158,18 @@ def run_method(
         with replacing(target.with_name(target.name + ".report.json")) as partial:
             partial.write_text(report.to_json(), encoding="utf-8")
     return report
+
+
+@contextmanager
+def models_extra(what: str) -> Iterator[None]:
+    """Say which extra ``what`` needs, where the block finds it missing."""
+    try:
+        yield
+    except ImportError as fault:
+        raise MissingExtra(
+            f"{what} needs torch and transformers",
+            hint='pip install "tokenspace[models]", or add --no-validate',
+        ) from fault
 
 
 def hashes(given: Given) -> dict[str, str]:

@@ -159,3 +159,14 @@ def test_what_cannot_be_done_is_refused(model, tmp_path):
     with pytest.raises(ConfigError, match="budget"):
         compress_model(make("hash", budget=1e-6), model("gpt2"), tmp_path / "new")
     assert not (tmp_path / "new").exists()
+
+
+def test_a_method_that_needs_counts_takes_them_from_a_text(model, tmp_path, cli):
+    (tmp_path / "text.txt").write_text("words and words\n")
+    words = ["compress", "adaptemb", "--source", model("bert"), "--budget", 0.5]
+    words += ["--no-validate", "--out", tmp_path / "out"]
+    refused = cli(*words)
+    assert refused.code == 2
+    assert "counts" in refused.err
+    assert not (tmp_path / "out").exists()
+    assert cli(*words, "--counts-text", tmp_path / "text.txt").code == 0

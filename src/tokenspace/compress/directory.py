@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,10 +19,10 @@ from tokenspace.arrays import Floats2d
 from tokenspace.catalog import Entry
 from tokenspace.checkpoint import Checkpoint, Target, Written, write
 from tokenspace.corpus import Corpus
-from tokenspace.errors import ConfigError, MissingExtra
+from tokenspace.errors import ConfigError
 from tokenspace.recipe import Recipe, apply, evidence, make
 from tokenspace.report import Report
-from tokenspace.runner import Given, hashes, load_input
+from tokenspace.runner import Given, hashes, load_input, models_extra
 
 from . import Lookup
 from .hollow import hollow
@@ -31,7 +30,7 @@ from .page import render
 from .table import errors_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    pass
 
 
 __all__ = ["applies", "compress_model", "options", "run"]
@@ -188,7 +187,7 @@ def compress_model(
     def finish(partial: Path, written: Written) -> None:
         found = {}
         if not no_validate:
-            with _models_extra():
+            with models_extra("loading the result"):
                 from tokenspace.nn.quality import compared
             found = compared(source.root, partial, eval_texts, eval_sts)
         saved = 0 if plain else hollow(partial, tables)
@@ -257,14 +256,3 @@ def _notes(source: Checkpoint, sides: Sequence[str], plain: bool) -> list[str]:
     if source.headed and (source.tied or "output" in sides):
         said.append("the output is a product with every row: in memory the matrix is whole there")
     return said
-
-
-@contextmanager
-def _models_extra() -> Iterator[None]:
-    try:
-        yield
-    except ImportError as fault:
-        raise MissingExtra(
-            "loading the result needs torch and transformers",
-            hint='pip install "tokenspace[models]", or add --no-validate',
-        ) from fault

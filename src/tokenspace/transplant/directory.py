@@ -11,8 +11,7 @@ from __future__ import annotations
 import csv
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -33,10 +32,10 @@ from tokenspace.checkpoint import (
 )
 from tokenspace.checkpoint.folder import read_json
 from tokenspace.corpus import Corpus
-from tokenspace.errors import ConfigError, FormatError, MissingExtra
+from tokenspace.errors import ConfigError, FormatError
 from tokenspace.recipe import Recipe, apply, evidence, make
 from tokenspace.report import Report
-from tokenspace.runner import Given, hashes, load_input
+from tokenspace.runner import Given, hashes, load_input, models_extra
 from tokenspace.table import EmbeddingTable
 from tokenspace.transplant.page import render
 from tokenspace.vocab import LEVELS, Vocabulary
@@ -458,25 +457,14 @@ def _healed(
     seed: int,
 ) -> dict[str, float]:
     """Train the result on the texts."""
-    with _models_extra("healing"):
+    with models_extra("healing"):
         from tokenspace.nn.heal import heal
     done = heal(source.root, result, texts, seconds=seconds, total=total, seed=seed)
     return {f"heal_{name}": float(value) for name, value in asdict(done).items()}
 
 
-@contextmanager
-def _models_extra(what: str) -> Iterator[None]:
-    try:
-        yield
-    except ImportError as fault:
-        raise MissingExtra(
-            f"{what} needs torch and transformers",
-            hint='pip install "tokenspace[models]", or add --no-validate',
-        ) from fault
-
-
 def _measured(source: Checkpoint, result: Path, texts: Sequence[str] | None) -> dict[str, float]:
     """Load the result, run it once, and measure both models on the texts."""
-    with _models_extra("loading the result"):
+    with models_extra("loading the result"):
         from tokenspace.nn.quality import compared
     return compared(source.root, result, texts)
