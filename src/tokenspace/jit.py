@@ -57,12 +57,17 @@ def kernel(**options: Any) -> Callable[[Callable[P, R]], Kernel[P, R]]:
 
 
 def threads(count: int) -> int:
-    """Return how many threads to use: ``count``, or every core that this process may use if 0."""
+    """Return how many threads to use: ``count``, or every core that this process may use if 0.
+
+    ``OMP_NUM_THREADS`` bounds the latter, as in other numeric libraries: workers that share a
+    machine are given it.
+    """
     if count:
         return count
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    affinity = getattr(os, "sched_getaffinity", None)  # not on every system
+    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
+    bound = os.environ.get("OMP_NUM_THREADS", "")
+    return min(cores, int(bound)) if bound.isdecimal() and int(bound) else cores
 
 
 def spread(work: Callable[[int, int], object], count: int, *, workers: int = 0) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,14 @@ from tokenspace.retrieve import mapped
 from tokenspace.retrieve.coded import CodedStore
 from tokenspace.space import fde, lexical
 from tokenspace.space.fde import FDEIndex
+from tokenspace.space.jobs import HERE, Jobs
 from tokenspace.space.lexical import Lexical
+
+
+@dataclass(frozen=True)
+class Held:
+    tokens: CodedStore
+    jobs: Jobs = HERE
 
 
 @pytest.fixture
@@ -27,9 +35,9 @@ def test_many_shards_answer_as_one(
     store: str, tokens: CodedStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     query = np.random.default_rng(1).standard_normal((3, 8)).astype(np.float32)
-    one = FDEIndex.write(tmp_path / "one", tokens, store)
+    one = FDEIndex.write(tmp_path / "one", Held(tokens), store)
     monkeypatch.setattr(fde, "SHARD", 10)
-    many = FDEIndex.write(tmp_path / "many", tokens, store)
+    many = FDEIndex.write(tmp_path / "many", Held(tokens), store)
     assert [len(shard) for shard in many.shards] == [10, 10, 10, 7]
     for k in (5, 37):
         for mine, theirs in zip(many.search(query, k), one.search(query, k), strict=True):
@@ -46,7 +54,7 @@ def test_a_mapping_that_gave_its_pages_back_reads_the_same(
 ) -> None:
     monkeypatch.setattr(mapped, "SMALL", 0)
     query = np.random.default_rng(1).standard_normal((3, 8)).astype(np.float32)
-    index = FDEIndex.write(tmp_path / "fde", tokens, "int8")
+    index = FDEIndex.write(tmp_path / "fde", Held(tokens), "int8")
     before = index.search(query, 37)
     for shard in index.shards:
         shard.rest()
@@ -58,11 +66,11 @@ def test_changed_shards_hold_the_kept_documents_and_then_the_new(
     tokens: CodedStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fde, "SHARD", 10)
-    index = FDEIndex.write(tmp_path / "fde", tokens, "float32")
+    index = FDEIndex.write(tmp_path / "fde", Held(tokens), "float32")
     keep = np.array([0, 3, 12, 13, 25, 36])
     rows = [*(tokens.codes[tokens.offsets[i] : tokens.offsets[i + 1]] for i in keep), [1, 2]]
     changed = CodedStore.write(tmp_path / "changed", tokens.table, rows)
-    index.change(tmp_path / "next", keep, changed)
+    index.change(tmp_path / "next", keep, Held(changed))
     again = FDEIndex.open(tmp_path / "next")
     np.testing.assert_array_equal(again.rows(np.arange(6)), index.rows(keep))
     assert sum(map(len, again.shards)) == 7

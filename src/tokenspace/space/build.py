@@ -23,6 +23,7 @@ from tokenspace.errors import ConfigError, FormatError, InputError, MissingExtra
 from tokenspace.io import replacing
 from tokenspace.report import environment
 
+from .jobs import HERE, Jobs
 from .measure import measure
 from .page import render
 from .plan import Plan
@@ -50,11 +51,17 @@ class Step:
     figures: Mapping[str, Any] = field(default_factory=dict)
 
 
-def build(root: Path, texts: Sequence[str], plan: Plan, on_step: Callable[[Step], object]) -> None:
+def build(
+    root: Path,
+    texts: Sequence[str],
+    plan: Plan,
+    on_step: Callable[[Step], object],
+    jobs: Jobs = HERE,
+) -> None:
     """Make ``root`` the space of ``texts``; go on with an interrupted build of the same plan.
 
-    A space that stands there is replaced at the very end, in one rename. Raises
-    :class:`InputError` where ``root`` holds something else.
+    ``jobs`` runs the passes over passages. A space that stands there is replaced at the very end,
+    in one rename. Raises :class:`InputError` where ``root`` holds something else.
     """
     if root.exists() and not root.is_dir():
         raise InputError(f"{root}: not a directory", hint="choose another --out")
@@ -74,7 +81,7 @@ def build(root: Path, texts: Sequence[str], plan: Plan, on_step: Callable[[Step]
             }
             if is_current(root, asked):
                 return
-            work = Generation(resume(root, asked), plan)
+            work = Generation(resume(root, asked), plan, jobs)
             work.check()
             for name, run in STEPS.items():
                 done = finished(work.path, name)

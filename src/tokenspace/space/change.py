@@ -47,10 +47,12 @@ def change(
 ) -> None:
     """Commit a generation without the sources ``drop``, and with ``added`` at its end.
 
-    The sources of ``added`` replace passages of the same sources. The caller holds the lock.
+    The sources of ``added`` replace passages of the same sources. The jobs of ``former`` do the
+    work. The caller holds the lock.
     Raises :class:`InputError` where ``added`` was meant to hold text and holds none.
     """
-    work = Generation(next_generation(root, {"change of": former.path.name}), former.plan)
+    unfinished = next_generation(root, {"change of": former.path.name})
+    work = Generation(unfinished, former.plan, former.jobs)
     try:
         new = PassageFile.write(work.path / "new", added)
         if not len(new) and not drop:
@@ -75,7 +77,7 @@ def change(
     write_vectors(work, texts, _stored(former.tokens, keep))
     _change_singles(former, work, keep)
     write_weights(work)
-    FDEIndex.open(former.path / "fde").change(work.path / "fde", keep, work.tokens)
+    FDEIndex.open(former.path / "fde").change(work.path / "fde", keep, work)
     Lexical.write(work.path / "bm25", iter(work.texts))
     figures = _figures(work, manifest, len(new))
     _report(root, former, work, figures, len(new), len(former.passages) - len(keep))

@@ -11,6 +11,8 @@ from tokenspace.cli import echo_json, json_option
 from tokenspace.errors import TokenspaceError
 from tokenspace.report import readable_bytes
 
+from .jobs import ENGINES
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
@@ -36,6 +38,17 @@ def _reading_options(function: Any) -> Any:
     ):
         function = option(function)
     return function
+
+
+def _engine_option(function: Any) -> Any:
+    """Add the option that says where passages are split and encoded."""
+    return click.option(
+        "--engine",
+        type=click.Choice(ENGINES),
+        default="local",
+        show_default=True,
+        help="who splits and encodes passages; ray: the workers of RAY_ADDRESS, or of this machine",
+    )(function)
 
 
 @click.command("build")
@@ -68,6 +81,7 @@ def _reading_options(function: Any) -> Any:
     help="0: all cores; 1: the same bytes at every run",
 )
 @click.option("--trust-remote-code", is_flag=True, help="run code out of the encoder's directory")
+@_engine_option
 @json_option
 def build_command(texts: tuple[str, ...], out: str, as_json: bool, **settings: Any) -> None:
     """Make a searchable space out of text.
@@ -247,6 +261,7 @@ def _plain(value: object) -> str:
 @click.argument("space")
 @click.argument("texts", metavar="TEXT...", nargs=-1, required=True)
 @_reading_options
+@_engine_option
 @json_option
 def add_command(space: str, texts: tuple[str, ...], as_json: bool, **settings: Any) -> None:
     """Add text to a space with the vectors it has; sources that it holds already are replaced.

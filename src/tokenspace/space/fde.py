@@ -6,11 +6,12 @@ the files instead of reading them, and where they are several, gives the pages o
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 
@@ -22,7 +23,9 @@ from tokenspace.retrieve.mapped import MappedIndex
 from tokenspace.retrieve.muvera import FDE, MUVERA, choose_fill, engine
 from tokenspace.retrieve.store import Codec, DocumentTokens
 
-__all__ = ["FDEIndex"]
+from .jobs import Jobs
+
+__all__ = ["FDEIndex", "Holder"]
 
 SHARD = 50_000
 BATCH = 1024  # passages that are encoded at a time
@@ -35,6 +38,29 @@ def recipe(store: str) -> MUVERA:
     """
     codecs: dict[str, Codec] = {"float32": "f32", "float16": "f16", "int8": "i8"}
     return MUVERA(repetitions=20, k_sim=4, d_proj=8, fde_codec=codecs[store])
+
+
+class Holder(Protocol):
+    """What holds the documents, here and where its ``jobs`` run."""
+
+    @property
+    def jobs(self) -> Jobs:
+        """Where documents are encoded."""
+
+    @property
+    def tokens(self) -> DocumentTokens:
+        """Token vectors of all documents."""
+
+
+@dataclass(frozen=True)
+class Encode:
+    """The job of encoding the documents of some numbers, (n, dim) float32."""
+
+    encoder: FDE
+    work: Holder
+
+    def __call__(self, numbers: range) -> Floats2d:
+        return self.encoder.encode_documents(self.work.tokens, numbers.start, numbers.stop)
 
 
 @dataclass(frozen=True)
@@ -50,19 +76,21 @@ class FDEIndex:
     path: Path
 
     @classmethod
-    def write(cls, path: Path, tokens: DocumentTokens, store: str) -> Self:
-        """Encode all documents of ``tokens`` into the directory ``path`` and open it."""
-        asked = recipe(store)
+    def write(cls, path: Path, work: Holder, store: str) -> Self:
+        """Encode all documents of ``work`` into the directory ``path`` and open it."""
+        asked, tokens = recipe(store), work.tokens
         fill, figures = choose_fill(asked, tokens)
         encoder = FDE(tokens.width, asked, fill=fill)
         with replacing(path) as partial, Meter("fde", len(tokens)) as meter:
             partial.mkdir()
             shard = engine(encoder, tokens)
-            for number, begin in enumerate(range(0, len(tokens), SHARD)):
+            borders = [*range(0, len(tokens), SHARD), len(tokens)]
+            batches = [_batches(*ends) for ends in itertools.pairwise(borders)]
+            parts = work.jobs.map(Encode(encoder, work), itertools.chain(*batches))
+            for number, own in enumerate(batches):
                 if number:
                     shard.reset()  # an int8 engine keeps the ranges that it learned
-                stop = min(begin + SHARD, len(tokens))
-                _extend(shard, encoder, tokens, begin, stop, meter)
+                _extend(shard, itertools.islice(parts, len(own)), meter)
                 _write(shard, partial, number)
             described = {"recipe": asked.to_dict(), "width": tokens.width, "fill": fill}
             described |= {"hash": encoder.config_hash, "figures": figures}
@@ -120,13 +148,14 @@ class FDEIndex:
         if len(self.shards) > 1:
             shard.rest()
 
-    def change(self, path: Path, keep: Ids, tokens: DocumentTokens) -> None:
+    def change(self, path: Path, keep: Ids, work: Holder) -> None:
         """Write to ``path`` the encodings of the documents ``keep``, then those of new ones.
 
-        ``tokens`` holds the kept documents first and then the new ones.
+        ``work`` holds the kept documents first and then the new ones.
         """
         import faiss
 
+        tokens = work.tokens
         with replacing(path) as partial, Meter("fde", len(tokens) - len(keep)) as meter:
             partial.mkdir()
             base, count = 0, 0
@@ -140,18 +169,20 @@ class FDEIndex:
                     shard.remove_ids(faiss.IDSelectorBatch(gone.astype(np.int64)))
                 count += shard.ntotal
                 if number == len(files) - 1:
-                    _extend(shard, self.encoder, tokens, count, len(tokens), meter)
+                    batches = _batches(count, len(tokens))
+                    _extend(shard, work.jobs.map(Encode(self.encoder, work), batches), meter)
                 _write(shard, partial, number)
             described = (self.path / "encoder.json").read_text(encoding="utf-8")
             (partial / "encoder.json").write_text(described, encoding="utf-8")
 
 
-def _extend(
-    shard: Any, encoder: FDE, tokens: DocumentTokens, begin: int, stop: int, meter: Meter
-) -> None:
-    """Encode documents ``begin`` to ``stop`` into the shard."""
-    for start in range(begin, stop, BATCH):
-        part = encoder.encode_documents(tokens, start, min(start + BATCH, stop))
+def _batches(begin: int, stop: int) -> list[range]:
+    """Cut the documents ``begin`` to ``stop`` into parts of at most ``BATCH``."""
+    return [range(start, min(start + BATCH, stop)) for start in range(begin, stop, BATCH)]
+
+
+def _extend(shard: Any, parts: Iterator[Floats2d], meter: Meter) -> None:
+    for part in parts:
         shard.add(part)
         meter.add(len(part))
 

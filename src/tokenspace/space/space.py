@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,7 @@ from tokenspace.errors import ConfigError, InputError
 
 from .build import EXACT_BELOW, Step, build
 from .change import change
+from .jobs import jobs_of
 from .plan import Plan
 from .search import Collection, Hit
 from .steps import Generation, read_passages, says_something
@@ -47,14 +48,16 @@ class Space:
         *,
         out: str | Path = "space",
         on_step: Callable[[Step], object] = _silent,
+        engine: Literal["local", "ray"] = "local",
         **settings: Any,
     ) -> Self:
         """Build a space of ``texts`` (files, folders, tables, ``-``) in the directory ``out``.
 
         Without texts it is the documentation that this Python carries. ``settings`` are the
         fields of :class:`tokenspace.space.plan.Plan`; ``on_step`` is called with every finished
-        :class:`~tokenspace.space.build.Step`. A former space in ``out`` stays as it is until the
-        new one is whole; an interrupted build of the same plan goes on.
+        :class:`~tokenspace.space.build.Step`. With ``engine="ray"`` passages are split and
+        encoded by Ray's workers (:mod:`tokenspace.space.jobs`). A former space in ``out`` stays as
+        it is until the new one is whole; an interrupted build of the same plan goes on.
 
         Raises
         ------
@@ -74,7 +77,9 @@ class Space:
         if isinstance(texts, (str, Path)):
             texts = [texts]
         root = Path(out)
-        build(root, [str(text) for text in texts], Plan(**settings), on_step)
+        plan = Plan(**settings)
+        with jobs_of(engine) as jobs:
+            build(root, [str(text) for text in texts], plan, on_step, jobs)
         return cls.open(root, verify=False)
 
     @classmethod
@@ -187,16 +192,23 @@ class Space:
             "tokenspace": self.manifest.tokenspace,
         }
 
-    def add(self, texts: Sequence[str | Path], **reading: Any) -> Self:
+    def add(
+        self,
+        texts: Sequence[str | Path],
+        *,
+        engine: Literal["local", "ray"] = "local",
+        **reading: Any,
+    ) -> Self:
         """Add text with the vocabulary and vectors that the space has; return the new space.
 
-        A source that the space holds already is replaced. ``reading`` are the settings
-        ``text_field``, ``encoding`` and ``errors``.
+        A source that the space holds already is replaced. ``engine`` is as for :meth:`build`;
+        ``reading`` are the settings ``text_field``, ``encoding`` and ``errors``.
         """
         plan = Plan(**{**asdict(self.generation.plan), **reading})
-        with lock(self.root):
+        with jobs_of(engine) as jobs, lock(self.root):
             fresh = type(self)(self.root, Manifest.read(self.root))
-            added = read_passages([str(text) for text in texts], plan)
+            fresh.generation.jobs = jobs
+            added = read_passages([str(text) for text in texts], plan, jobs)
             change(self.root, fresh.manifest, fresh.generation, drop=(), added=added)
         return type(self).open(self.root, verify=False)
 

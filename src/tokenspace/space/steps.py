@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,7 @@ from . import cloze as inverse_cloze
 from . import sources
 from .cloze import TwoRows
 from .fde import FDEIndex
+from .jobs import HERE, Jobs
 from .lexical import Lexical
 from .measure import known_items
 from .passage_file import PassageFile
@@ -53,6 +55,7 @@ __all__ = [
 ]
 
 BATCH = 512  # passages that are encoded at a time
+HANDFUL = 1 << 18  # characters of documents that are split at a time
 BPE_TEXT = 200_000_000  # bytes of passages that a vocabulary is learned from
 SIF_TEXT = 100_000_000  # bytes of passages that the common direction of texts is learned from
 _CODECS: dict[str, Codec] = {"float32": "f32", "float16": "f16", "int8": "i8"}
@@ -60,10 +63,16 @@ Outcome = tuple[str, dict[str, Any]]
 
 
 class Generation:
-    """The directory of one generation, and its parts, opened when they are first asked for."""
+    """The directory of one generation, and its parts, opened when they are first asked for.
 
-    def __init__(self, path: Path, plan: Plan) -> None:
-        self.path, self.plan = path, plan
+    ``jobs`` runs the passes over its passages; sent to a worker, a generation opens its own parts.
+    """
+
+    def __init__(self, path: Path, plan: Plan, jobs: Jobs = HERE) -> None:
+        self.path, self.plan, self.jobs = path, plan, jobs
+
+    def __reduce__(self) -> tuple[type[Generation], tuple[Path, Plan]]:
+        return Generation, (self.path.absolute(), self.plan)
 
     def check(self) -> None:
         """Raise what the named tokenizer or encoder cannot be read for, before any work."""
@@ -141,11 +150,9 @@ class IndexedTexts:
         step = max(1, -(-int(self.passages.offsets[-1]) // size))
         return IndexedTexts(self.passages, self.numbers[::step])
 
-    def batches(self, label: str) -> Iterator[list[str]]:
-        """Yield lists of at most ``BATCH`` texts."""
-        texts = track(self, label)
-        while batch := list(itertools.islice(texts, BATCH)):
-            yield batch
+    def batches(self) -> list[range]:
+        """Return the numbers of at most ``BATCH`` passages at a time."""
+        return [self.numbers[start : start + BATCH] for start in range(0, len(self), BATCH)]
 
 
 def read_documents(texts: Sequence[str], plan: Plan) -> Iterator[Document]:
@@ -157,15 +164,40 @@ def read_documents(texts: Sequence[str], plan: Plan) -> Iterator[Document]:
     )
 
 
-def read_passages(texts: Sequence[str], plan: Plan) -> Iterator[Passage]:
+@dataclass(frozen=True)
+class Split:
+    """The job of cutting documents into passages of about ``words`` words."""
+
+    words: int
+
+    def __call__(self, documents: Sequence[Document]) -> list[Passage]:
+        return [passage for document in documents for passage in split(document, self.words)]
+
+
+def read_passages(texts: Sequence[str], plan: Plan, jobs: Jobs = HERE) -> Iterator[Passage]:
     """Yield the passages of ``texts``."""
-    for document in track(read_documents(texts, plan), "read"):
-        yield from split(document, plan.passage_words)
+    documents = track(read_documents(texts, plan), "read")
+    for cut in jobs.map(Split(plan.passage_words), _handfuls(documents)):
+        yield from cut
+
+
+def _handfuls(documents: Iterable[Document]) -> Iterator[list[Document]]:
+    """Yield lists of documents of at least ``HANDFUL`` characters together."""
+    held: list[Document] = []
+    size = 0
+    for document in documents:
+        held.append(document)
+        size += len(document.text)
+        if size >= HANDFUL:
+            yield held
+            held, size = [], 0
+    if held:
+        yield held
 
 
 def passages(work: Generation, texts: Sequence[str]) -> Outcome:
     """Step 1: split the text into passages."""
-    written = PassageFile.write(work.path / "passages", read_passages(texts, work.plan))
+    written = PassageFile.write(work.path / "passages", read_passages(texts, work.plan, work.jobs))
     if not len(written):
         raise InputError("no readable text was found", hint="give files that hold words")
     words, named = 0, set()
@@ -240,34 +272,46 @@ def encode(work: Generation, texts: Sequence[str]) -> Outcome:
     return f"{count:,} token vectors", {"tokens": count}
 
 
+@dataclass(frozen=True)
+class Encode:
+    """The job of encoding the passages of some numbers."""
+
+    work: Generation
+
+    def __call__(self, numbers: range) -> tuple[Floats2d, Any]:
+        """Return unit text vectors (n, D) float32, and what the store of tokens takes."""
+        texts, encoder = list(IndexedTexts(self.work.passages, numbers)), self.work.encoder
+        if isinstance(encoder, TwoRows):
+            ids, offsets = flat_ids(self.work.table.vocab, texts)
+            return unit_rows(encoder.texts.means(ids, offsets)), np.split(ids, offsets[1:-1])
+        means, tokens = encoder.encode_both(texts)
+        return unit_rows(means), tokens
+
+
 def write_vectors(work: Generation, texts: IndexedTexts, kept: Iterable[Any] = ()) -> int:
     """Encode ``texts`` into tokens and text vectors; return the number of tokens.
 
     ``kept`` are documents of the same kind of store, written before them as they are; the file
     of text vectors, ``singles.f32``, holds those of ``texts`` alone.
     """
-    encoder, vocab = work.encoder, work.table.vocab
+    encoder, batches = work.encoder, texts.batches()
+    encoded = track(work.jobs.map(Encode(work), batches), "encode", total=len(batches))
     with replacing(work.path / "singles.f32") as partial, partial.open("wb") as singles:
+
+        def tokens() -> Iterator[Any]:
+            for means, documents in encoded:
+                singles.write(means.tobytes())
+                yield documents
+
         if isinstance(encoder, TwoRows):
-
-            def documents() -> Iterator[npt.NDArray[np.int64]]:
-                for batch in texts.batches("encode"):
-                    ids, offsets = flat_ids(vocab, batch)
-                    singles.write(unit_rows(encoder.texts.means(ids, offsets)).tobytes())
-                    yield from np.split(ids, offsets[1:-1])
-
-            every = itertools.chain(kept, documents())
+            every = itertools.chain(kept, itertools.chain.from_iterable(tokens()))
             CodedStore.write(work.path / "tokens", encoder.words.unit, every)
         else:
             width = encoder.encode_tokens(["width"]).width
             codec = _CODECS[work.plan.store]
             with StoreWriter.open(work.path / "tokens", width, codec) as writer:
-                for stored in kept:
-                    writer.extend(stored)
-                for batch in texts.batches("encode"):
-                    means, matrices = encoder.encode_both(batch)
-                    singles.write(unit_rows(means).tobytes())
-                    writer.extend(matrices)
+                for documents in itertools.chain(kept, tokens()):
+                    writer.extend(documents)
     return int(work.tokens.offsets[-1])
 
 
@@ -306,7 +350,7 @@ def says_something(vocab: Vocabulary) -> npt.NDArray[np.bool_]:
 
 def index(work: Generation, texts: Sequence[str]) -> Outcome:
     """Step 6: fixed dimensional encodings for candidates, and words for BM25."""
-    fdes = FDEIndex.write(work.path / "fde", work.tokens, work.plan.store)
+    fdes = FDEIndex.write(work.path / "fde", work, work.plan.store)
     Lexical.write(work.path / "bm25", iter(work.texts))
     says = f"{fdes.encoder.dim:,} numbers a passage, filled: {'yes' if fdes.encoder.fill else 'no'}"
     return says, {"fde": fdes.encoder.dim, **fdes.figures}
