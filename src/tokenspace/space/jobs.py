@@ -147,6 +147,7 @@ def jobs_of(engine: Literal["local", "ray"]) -> Iterator[Jobs]:
         import ray.data
     except ImportError as fault:
         raise MissingExtra.named("scale", "--engine ray") from fault
+    logging.getLogger("ray.data").setLevel(logging.WARNING)
     begun = not ray.is_initialized()
     if begun:
         ray.init(
