@@ -8,8 +8,7 @@ neighbours, and else a few bits a row, with how many rows of each group come bef
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -19,11 +18,11 @@ from tokenspace.errors import InputError, MissingEvidence
 from tokenspace.jit import kernel
 
 from ._packing import pack, packed_width, unpack
+from .table import Tensors, check_counts
 
 __all__ = [
     "allocate",
     "buckets",
-    "check_fields",
     "effective",
     "factored",
     "gram",
@@ -36,7 +35,6 @@ __all__ = [
     "store_mixed",
 ]
 
-Tensors = dict[str, npt.NDArray[Any]]
 Figures = npt.NDArray[np.float64]
 _BLOCK = 128  # rows whose groups are counted together
 _ROWS = 1 << 14  # rows that are held in float64 at a time
@@ -66,12 +64,15 @@ def buckets(counts: Ids, number: int) -> Ids:
     return np.unique(found, return_inverse=True)[1].astype(np.int64)
 
 
-def grouped(
-    fields: Ids | None, counts: Ids | None, number: int, name: str
-) -> Ids:  # both are checked
-    """Return the group of every row: its field, or without fields its bucket by frequency."""
+def grouped(size: int, counts: Ids | None, fields: Ids | None, number: int, name: str) -> Ids:
+    """Return the group of every row: its field, or without fields its bucket by frequency.
+
+    Raises :class:`InputError` for counts or fields that do not fit ``size`` rows, and
+    :class:`MissingEvidence` where both are absent.
+    """
+    counts = None if counts is None else check_counts(counts, size, name)
     if fields is not None:
-        return fields
+        return check_fields(fields, size, name)
     if counts is None:
         raise MissingEvidence(
             f"{name} needs fields or counts",
@@ -106,7 +107,7 @@ def _membership(group: Ids, groups: int) -> Tensors:
     return {"group": pack(codes, _bits(groups)), "before": before}
 
 
-def _locate(tensors: Mapping[str, npt.NDArray[Any]], ids: Ids) -> tuple[Ids, Ids]:
+def _locate(tensors: Tensors, ids: Ids) -> tuple[Ids, Ids]:
     """Return the group of every id, and its place among the rows of that group."""
     if "starts" in tensors:
         starts = tensors["starts"]
@@ -131,7 +132,7 @@ def store_mixed(
     group: Ids, tables: Sequence[Floats2d], outs: Sequence[Floats2d | None] | None = None
 ) -> Tensors:
     """Return the stored form; ``tables[g]`` has the rows of group g in their order."""
-    stored = _membership(group, len(tables))
+    stored = dict(_membership(group, len(tables)))
     for g, table in enumerate(tables):
         if table.shape[1]:
             stored[f"table.{g}"] = np.ascontiguousarray(table, np.float32)
@@ -141,7 +142,7 @@ def store_mixed(
     return stored
 
 
-def read_mixed(tensors: Mapping[str, npt.NDArray[Any]], width: int, ids: Ids) -> Floats2d:
+def read_mixed(tensors: Tensors, width: int, ids: Ids) -> Floats2d:
     """Return the rows of ``ids`` (n,), (n, width) float32."""
     found = np.zeros((len(ids), width), np.float32)
     group, place = _locate(tensors, ids)

@@ -62,7 +62,6 @@ from tokenspace.recipe import Range, Recipe
 from ._budget import allowed, unreachable
 from ._mixed import (
     allocate,
-    check_fields,
     effective,
     factored,
     gram,
@@ -73,7 +72,7 @@ from ._mixed import (
     principal,
     read_mixed,
 )
-from .table import CompressedTable, Tensors, check_counts, check_source
+from .table import CompressedTable, Tensors, check_source
 
 if TYPE_CHECKING:
     from .autodim_net import AutoDimEmbedding
@@ -121,9 +120,7 @@ class AutoDim(Recipe):
             raise ConfigError(
                 f"{self.name}: width {width} leaves no choice", hint="give rows of 2 or more"
             )
-        counts = None if counts is None else check_counts(counts, size, self.name)
-        fields = None if fields is None else check_fields(fields, size, self.name)
-        group = grouped(fields, counts, self.buckets, self.name)
+        group = grouped(size, counts, fields, self.buckets, self.name)
         if self.budget == 1:
             group = np.zeros(size, np.int64)
         rows = np.bincount(group)

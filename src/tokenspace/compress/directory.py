@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 import numpy as np
@@ -28,10 +28,6 @@ from . import Lookup
 from .hollow import hollow
 from .page import render
 from .table import errors_of
-
-if TYPE_CHECKING:
-    pass
-
 
 __all__ = ["applies", "compress_model", "options", "run"]
 

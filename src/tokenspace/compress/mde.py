@@ -58,7 +58,6 @@ from tokenspace.recipe import Range, Recipe
 from ._budget import allowed, unreachable
 from ._mixed import (
     buckets,
-    check_fields,
     effective,
     factored,
     grouped,
@@ -105,12 +104,10 @@ class MDE(Recipe):
         self, size: int, width: int, counts: Ids | None, fields: Ids | None
     ) -> tuple[Ids, list[int]]:
         """Return the group of every row, (V,), and the width of every group."""
-        counts = None if counts is None else check_counts(counts, size, self.name)
-        fields = None if fields is None else check_fields(fields, size, self.name)
-        first = grouped(fields, counts, self.buckets, self.name)
+        first = grouped(size, counts, fields, self.buckets, self.name)
         tried = [np.zeros(size, np.int64)] if self.budget == 1 else [first]
         if fields is not None and counts is not None:
-            tried.append(buckets(counts, self.buckets))
+            tried.append(buckets(check_counts(counts, size, self.name), self.buckets))
         limit, least = allowed(self.budget, size, width), 4 * size * width
         for group in tried:
             rows = np.bincount(group)

@@ -62,7 +62,6 @@ from tokenspace.recipe import Range, Recipe
 from ._budget import allowed, unreachable
 from ._mixed import (
     allocate,
-    check_fields,
     gram,
     grouped,
     members,
@@ -70,7 +69,7 @@ from ._mixed import (
     read_mixed,
     store_mixed,
 )
-from .table import CompressedTable, Tensors, check_counts, check_source
+from .table import CompressedTable, Tensors, check_source
 
 if TYPE_CHECKING:
     from .optembed_net import OptEmbedSupernet
@@ -119,9 +118,7 @@ class OptEmbed(Recipe):
         self, size: int, width: int, counts: Ids | None, fields: Ids | None
     ) -> tuple[Ids, int]:
         """Return the group of every row, and the bytes of the membership if rows are dropped."""
-        counts = None if counts is None else check_counts(counts, size, self.name)
-        fields = None if fields is None else check_fields(fields, size, self.name)
-        group = grouped(fields, counts, self.buckets, self.name)
+        group = grouped(size, counts, fields, self.buckets, self.name)
         if self.budget == 1:
             return np.zeros(size, np.int64), 0
         member = membership_bytes(size, int(group.max()) + 2)
