@@ -17,10 +17,29 @@ import click
 
 from tokenspace import catalog
 from tokenspace.cli import FAMILY_VERBS, VERBS, root, verb_command
+from tokenspace.compress.study import BUDGETS
 from tokenspace.page import plots
 from tokenspace.verbs import describe
 
 DOCS = Path(__file__).resolve().parent
+
+TAXONOMY = {
+    "rows share parameters, by a fixed rule": ("hash", "compo", "ttrec", "dhe", "robe"),
+    "rows share parameters, as the data say": ("adaptemb", "dedup", "dpq", "mgqe", "pq", "opq"),
+    "every row has fewer bits": ("int8", "int16", "alpt"),
+    "every row has fewer numbers": ("svd", "mde", "autodim", "optembed"),
+    "values are dropped": ("magnitude", "deeplight", "autosrh", "pep"),
+}
+"""The survey's: between features (the first two groups) and within one (the others)."""
+
+TASKS = {
+    "movietweetings": ("auc", "clicks on films, AUC"),
+    "adult": ("auc", "incomes, AUC"),
+    "zipf": ("auc", "made clicks, AUC"),
+    "lm": ("bits_per_byte", "language model, bits per byte"),
+    "retrieval": ("recall10", "nearest words, share of the exact ten"),
+}
+"""What the study was recorded on: the figure of each, and its name."""
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
@@ -194,6 +213,42 @@ def comparison_page(results: Path) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def taxonomy_page(results: Path) -> str:
+    """Return the survey's taxonomy of compressed tables with the figures of our study."""
+    parts = [
+        "# Compression: the study",
+        "Every method under the same budgets, on the same data, as `tokenspace compare compress"
+        " --on TASK` measured it (one seed; the whole report is under"
+        " [comparisons](comparisons.md)). A column is a share of the float32 bytes, indices and"
+        " code books included; under it stands the best figure of the method in no more bytes,"
+        " and – where it cannot be that small. *Whole* is the table in float32.",
+    ]
+    for task, (figure, name) in TASKS.items():
+        path = results / f"compare_compress_{task}.json"
+        if path.is_file():
+            report = json.loads(path.read_text(encoding="utf-8"))
+            parts += [f"## {name[0].upper() + name[1:]}", pivot(report, figure)]
+            parts += [note for note in report["notes"] if note.startswith("the whole table")]
+    return "\n\n".join(parts) + "\n"
+
+
+def pivot(report: dict[str, Any], figure: str) -> str:
+    """Return the best figure of every method at each of the budgets, in the taxonomy's groups."""
+    best = min if figure == "bits_per_byte" else max
+    rows = []
+    for group, methods in TAXONOMY.items():
+        for method in methods:
+            own = [row for row in report["rows"] if row["method"].partition(":")[0] == method]
+            cells = []
+            for budget in BUDGETS:
+                found = [row[figure] for row in own if row["ratio"] <= 1.001 * budget]
+                cells.append(f"{best(found):.3f}" if found else "–")
+            if own:
+                named = "" if group in {row[0] for row in rows} else group
+                rows.append((named, f"[`{method}`](../methods/{method}.md)", *cells))
+    return table(("", "method", *(f"1/{1 / budget:.0f}" for budget in BUDGETS)), rows)
+
+
 def build(docs: Path = DOCS) -> list[Path]:
     """Write every generated page below ``docs`` and return their paths."""
     pages = [describe(entry) for entry in catalog.CATALOG]
@@ -201,6 +256,7 @@ def build(docs: Path = DOCS) -> list[Path]:
     texts["methods/index.md"] = methods_index(pages)
     texts["reference/cli.md"] = command_page()
     texts["reference/benchmarks.md"] = benchmark_page(DOCS / "results")
+    texts["reference/compression.md"] = taxonomy_page(DOCS / "results")
     texts["reference/comparisons.md"] = comparison_page(DOCS / "results")
     for name, text in texts.items():
         path = docs / name
