@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
 
 from .corpus import Corpus
-from .errors import InputError
+from .errors import FormatError, InputError
 
 __all__ = ["Pairs"]
 
@@ -45,11 +46,11 @@ class Pairs(Sequence[tuple[str, str]]):
 
         One file: two fields a line, apart by a tab (``.tsv``, ``.txt``) or, where a line has no
         tab, by white space; further fields are ignored. ``.jsonl``: the first two strings of
-        every object or array. Each may be gzipped. Lines without two fields are counted in
-        ``skipped``.
+        every object or array. ``.csv``: the first two columns, below a line of their names. Each
+        may be gzipped. Lines without two fields are counted in ``skipped``.
 
         Raises :class:`InputError` for more than two files, for two files of different lengths, and
-        where no pair is found.
+        where no pair is found, and :class:`FormatError` for a damaged line of CSV.
         """
         if len(paths) == 2:
             sides = [[line.strip() for line in Corpus.load(path)] for path in paths]
@@ -62,8 +63,12 @@ class Pairs(Sequence[tuple[str, str]]):
                 (s, t) if s and t else None for s, t in zip(*sides, strict=True)
             ]
         elif len(paths) == 1:
-            read = _from_json if ".jsonl" in Path(paths[0]).suffixes else _from_line
-            found = [read(line) for line in Corpus.load(paths[0]) if line.strip()]
+            kinds = Path(paths[0]).suffixes
+            if ".csv" in kinds:
+                found = _from_csv(paths[0])
+            else:
+                read = _from_json if ".jsonl" in kinds else _from_line
+                found = [read(line) for line in Corpus.load(paths[0]) if line.strip()]
         else:
             raise InputError(f"{len(paths)} files of pairs", hint="give one file or two")
         pairs = [pair for pair in found if pair]
@@ -75,9 +80,24 @@ class Pairs(Sequence[tuple[str, str]]):
 
 
 def _from_line(line: str) -> tuple[str, str] | None:
-    fields = line.split("\t") if "\t" in line else line.split()
+    return _two(line.split("\t") if "\t" in line else line.split())
+
+
+def _two(fields: Sequence[str]) -> tuple[str, str] | None:
     both = [field.strip() for field in fields[:2]]
     return (both[0], both[1]) if len(both) == 2 and all(both) else None
+
+
+def _from_csv(path: str | Path) -> list[tuple[str, str] | None]:
+    csv.field_size_limit(1 << 30)  # a text may well be longer than the usual 131,072 characters
+    reader = csv.reader((f"{line}\n" for line in Corpus.load(path)), strict=True)
+    try:
+        rows = [row for row in reader if row]
+    except csv.Error as fault:
+        raise FormatError(
+            f"{path}: line {reader.line_num} is not CSV ({fault})", hint="mend or remove that line"
+        ) from fault
+    return [_two(row) for row in rows[1:]]
 
 
 def _from_json(line: str) -> tuple[str, str] | None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tokenspace.errors import InputError
+from tokenspace.errors import FormatError, InputError
 from tokenspace.pairs import Pairs
 
 
@@ -26,6 +26,26 @@ def test_gzip_and_json_lines(tmp_path: Path) -> None:
     pairs = Pairs.load(lines)
     assert list(pairs) == [("cat", "Katze"), ("dog", "Hund")]
     assert pairs.skipped == 2
+
+
+def test_csv_below_a_header(tmp_path: Path) -> None:
+    file = tmp_path / "d.csv"
+    file.write_text(
+        'query,document,note\r\n"red, or ""rouge""",rotes Haus,x\r\n\r\n'
+        'dog,"a line\r\nand another"\r\nalone\r\n,empty\r\n'
+    )
+    pairs = Pairs.load(file)
+    assert list(pairs) == [('red, or "rouge"', "rotes Haus"), ("dog", "a line\nand another")]
+    assert pairs.skipped == 2  # "alone", and the row whose first cell is empty
+    packed = tmp_path / "d.csv.gz"
+    packed.write_bytes(gzip.compress(file.read_bytes()))
+    assert list(Pairs.load(packed)) == list(pairs)
+    file.write_text("query,document\n")
+    with pytest.raises(InputError, match="no pair"):
+        Pairs.load(file)
+    file.write_text('query,document\na,b\nc,"d" e\n')
+    with pytest.raises(FormatError, match="line 3 is not CSV"):
+        Pairs.load(file)
 
 
 def test_two_files_are_aligned_by_line(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from tokenspace import EmbeddingTable, Ragged, Vocabulary
 from tokenspace.errors import ConfigError, InputError
 from tokenspace.space import Hit, Space
 from tokenspace.space.commands import MODES
+from tokenspace.space.passage_file import PassageFile
 from tokenspace.space.search import fuse, indexed_text, top
 
 
@@ -63,6 +64,49 @@ def test_the_score_is_the_sum_over_the_alignment(space: Space) -> None:
             assert match.query in "import a module under another name"
             if match.start >= 0:
                 assert hit.text[match.start : match.end] == match.passage
+
+
+@pytest.mark.parametrize("mode", ["hybrid", "bm25"])
+def test_alignments_are_those_of_a_slow_loop(mode: str, space: Space) -> None:
+    text = "return a list of the strings, and a list of the names"
+    parts, asked = space.collection, space.collection.query(text)
+    known = {indexed_text(passage): i for i, passage in enumerate(parts.passages)}
+    hits = space.search(text, k=6, mode=mode)
+    assert len(hits) == 6
+    for hit in hits:
+        whole = f"{hit.title}\n{hit.text}" if hit.title else hit.text
+        rows = parts.tokens[known[whole]].astype(np.float64)
+        pieces = parts.encoder.tokens([whole])[0]
+        title = len(whole) - len(hit.text)
+        for i, match in enumerate(hit.alignment):
+            products = np.array([asked.vectors[i].astype(np.float64) @ row for row in rows])
+            best = int(np.flatnonzero(products >= products.max() - 1e-9)[0])  # first of equals
+            found, start, end = pieces[best]
+            place = (start - title, end - title) if start >= title else (-1, -1)
+            assert match[:2] == (asked.surfaces[i], found)
+            assert (match.start, match.end) == place
+            cosine = products[best] / asked.weights[i]
+            assert match.similarity == pytest.approx(cosine, abs=1e-4)
+            assert match.weight == pytest.approx(asked.weights[i], abs=1e-4)
+        assert len(hit.alignment) == len(asked.surfaces)
+
+
+def test_only_the_passages_that_are_shown_are_read(
+    space: Space, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[int] = []
+    look_up = PassageFile.__getitem__
+    monkeypatch.setattr(
+        PassageFile, "__getitem__", lambda self, i: (read.append(i), look_up(self, i))[1]
+    )
+    hits = space.collection.search("string methods", 1, "maxsim", explain=False)
+    (number,) = read
+    assert space.generation.passages[number].text == hits[0].text
+    assert hits[0].alignment == []
+
+
+def test_without_a_hit_there_is_no_alignment(space: Space) -> None:
+    assert space.search("the and of", mode="bm25") == []
 
 
 def test_an_alignment_prefers_the_same_word(space: Space) -> None:

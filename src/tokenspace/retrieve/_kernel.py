@@ -40,12 +40,40 @@ class _Intrinsic(Kernel[..., Any]):
     def compiled(self) -> Callable[..., Any]:
         from numba.extending import intrinsic
 
-        made: Callable[..., Any] = intrinsic(self.python)
+        made: Callable[..., Any] = intrinsic(prefer_literal=True)(self.python)
         return made
 
 
 def _intrinsic(function: Callable[..., Any]) -> _Intrinsic:
     return _Intrinsic(function, {})
+
+
+def _arrays(context: Any, builder: Any, signature: Any, args: Any) -> list[Any]:
+    """Return the arguments of an intrinsic: arrays with their ``data`` and ``shape``, the rest."""
+    return [
+        context.make_array(kind)(context, builder, value) if hasattr(kind, "ndim") else value
+        for kind, value in zip(signature.args, args, strict=True)
+    ]
+
+
+def _load(builder: Any, base: Any, kind: Any, offset: Any, align: int = 4) -> Any:
+    """Load ``kind`` at ``base`` plus ``offset`` elements of the array."""
+    pointer = builder.bitcast(builder.gep(base, [offset]), kind.as_pointer())
+    return builder.load(pointer, align=align)
+
+
+def _larger(builder: Any, one: Any, other: Any) -> Any:
+    return builder.select(builder.fcmp_ordered(">", one, other), one, other)
+
+
+def _sum(builder: Any, vector: Any) -> Any:
+    """Add the elements of a vector, in their order."""
+    from llvmlite import ir
+
+    parts = [
+        builder.extract_element(vector, ir.IntType(32)(lane)) for lane in range(vector.type.count)
+    ]
+    return functools.reduce(builder.fadd, parts)
 
 
 def _tile_code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -54,18 +82,14 @@ def _tile_code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
     from numba.core import cgutils
 
     whole = str(signature.args[0].dtype) == "int16"
-    tokens, scales, first, last, panels, number, best, document = (
-        context.make_array(kind)(context, builder, value) if hasattr(kind, "ndim") else value
-        for kind, value in zip(signature.args, args, strict=True)
+    tokens, scales, first, last, panels, number, best, document = _arrays(
+        context, builder, signature, args
     )
     index, wide = ir.IntType(64), ir.VectorType(ir.FloatType(), 8)
     pair = ir.VectorType(ir.IntType(16), 16)
     total = ir.VectorType(ir.IntType(32), 8) if whole else wide
 
-    def load(base: Any, kind: Any, offset: Any, align: int) -> Any:
-        """Load ``kind`` at ``base`` plus ``offset`` elements of the array."""
-        pointer = builder.bitcast(builder.gep(base, [offset]), kind.as_pointer())
-        return builder.load(pointer, align=align)
+    load = functools.partial(_load, builder)
 
     def splat(value: Any, count: int) -> Any:
         kind = ir.VectorType(value.type, count)
@@ -73,8 +97,7 @@ def _tile_code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         mask = ir.Constant(ir.VectorType(ir.IntType(32), count), [0] * count)
         return builder.shuffle_vector(one, ir.Constant(kind, ir.Undefined), mask)
 
-    def larger(one: Any, other: Any) -> Any:
-        return builder.select(builder.fcmp_ordered(">", one, other), one, other)
+    larger = functools.partial(_larger, builder)
 
     width = builder.extract_value(tokens.shape, 1)
     steps = builder.lshr(width, index(1)) if whole else width
@@ -200,6 +223,94 @@ def _half(typing: Any, bits: Any) -> Any:
         return builder.fpext(builder.bitcast(args[0], ir.HalfType()), ir.FloatType())
 
     return types.float32(types.uint16), code
+
+
+@_intrinsic
+def _best_sum(
+    typing: Any, panels: Any, number: Any, rows: Any, first: Any, last: Any, least: Any
+) -> Any:
+    """Sum over eight lanes the largest of ``least`` and ``panels[number, rows[p]]``, float32.
+
+    ``panels`` is (P, K, 8) float32, ``rows`` of any unsigned or signed type holds no negative
+    number, and p runs from ``first`` to ``last`` without it.
+    """
+    from numba.core import types
+
+    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        from llvmlite import ir
+        from numba.core import cgutils
+
+        panels, number, rows, first, last, least = _arrays(context, builder, signature, args)
+        index, wide = ir.IntType(64), ir.VectorType(ir.FloatType(), 8)
+        start = builder.mul(number, builder.mul(builder.extract_value(panels.shape, 1), index(8)))
+        lanes: Any = ir.Constant(wide, ir.Undefined)
+        for lane in range(8):
+            lanes = builder.insert_element(lanes, least, ir.IntType(32)(lane))
+        slot: Callable[..., Any] = cgutils.alloca_once_value
+        best = slot(builder, lanes)
+        with cgutils.for_range(builder, builder.sub(last, first), intp=index) as loop:
+            row = builder.load(builder.gep(rows.data, [builder.add(first, loop.index)]))
+            row = row if row.type == index else builder.zext(row, index)
+            found = _load(
+                builder, panels.data, wide, builder.add(start, builder.mul(row, index(8)))
+            )
+            builder.store(_larger(builder, found, builder.load(best)), best)
+        return _sum(builder, builder.load(best))
+
+    places = types.intp, rows, types.intp, types.intp
+    return types.float32(panels, *places, types.float32), code
+
+
+@_intrinsic
+def _unpack(
+    typing: Any,
+    residuals: Any,
+    codes: Any,
+    place: Any,
+    centroids: Any,
+    table: Any,
+    share: Any,
+    out: Any,
+) -> Any:
+    """Write ``centroids[codes[t]] + table[residuals[t]]`` to ``out[t]``, t being ``place``.
+
+    A byte stands for ``share`` numbers, a constant; what is left of a row is not written. Returns
+    the sum of the squares of what is.
+    """
+    from numba.core import types
+
+    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        from llvmlite import ir
+        from numba.core import cgutils
+
+        residuals, codes, place, centroids, table, _, out = _arrays(
+            context, builder, signature, args
+        )
+        count = share.literal_value
+        index, some = ir.IntType(64), ir.VectorType(ir.FloatType(), count)
+        width = builder.extract_value(centroids.shape, 1)
+        centre = builder.zext(builder.load(builder.gep(codes.data, [place])), index)
+        begin, centre = builder.mul(place, width), builder.mul(centre, width)
+        held = builder.mul(place, builder.extract_value(residuals.shape, 1))
+        slot: Callable[..., Any] = cgutils.alloca_once_value
+        squares = slot(builder, ir.Constant(some, None))
+        with cgutils.for_range(builder, builder.udiv(width, index(count)), intp=index) as loop:
+            byte = builder.load(builder.gep(residuals.data, [builder.add(held, loop.index)]))
+            byte = builder.mul(builder.zext(byte, index), index(count))
+            at = builder.mul(loop.index, index(count))
+            value = builder.fadd(
+                _load(builder, centroids.data, some, builder.add(centre, at)),
+                _load(builder, table.data, some, byte),
+            )
+            target = builder.gep(out.data, [builder.add(begin, at)])
+            builder.store(value, builder.bitcast(target, some.as_pointer()), align=4)
+            square = builder.fmul(value, value, flags=("contract",))
+            total = builder.fadd(builder.load(squares), square, flags=("contract",))
+            builder.store(total, squares)
+        return _sum(builder, builder.load(squares))
+
+    arrays = residuals, codes, types.intp, centroids, table, share, out
+    return types.float32(*arrays), code
 
 
 @kernel()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ import numpy.typing as npt
 from tokenspace.arrays import Floats1d, Floats2d, Ids, Ids2d, Ragged
 from tokenspace.jit import kernel
 
-from ._kernel import ROWS, _tile, pack_lanes, sum_lanes
+from ._kernel import ROWS, _best_sum, _tile, _unpack, pack_lanes, sum_lanes
 from .store import DocumentTokens, fixed
 
 __all__ = [
@@ -137,8 +138,9 @@ class ResidualStore:
         tables = self.centroids.nbytes + self.cutoffs.nbytes + self.weights.nbytes
         return self.codes.nbytes + self.residuals.nbytes + self.offsets.nbytes + tables
 
+    @cached_property
     def table(self) -> Floats2d:
-        """Return the weights that each byte stands for, (256, 8 / nbits)."""
+        """The weights that each byte stands for, (256, 8 / nbits)."""
         places = np.arange(0, 8, self.nbits)
         digits = (np.arange(256)[:, None] >> places) & (len(self.weights) - 1)
         return np.asarray(self.weights[digits], np.float32)
@@ -147,7 +149,7 @@ class ResidualStore:
         """Restore token vectors ``start`` to ``stop``, (stop - start, D) float32."""
         out = np.empty((stop - start, self.width), np.float32)
         parts = fixed(self.codes[start:stop]), fixed(self.residuals[start:stop])
-        _restore(*parts, fixed(self.centroids), fixed(self.table()), self.unit, out)
+        _restore(*parts, fixed(self.centroids), fixed(self.table), self.unit, out)
         return out
 
     def __getitem__(self, document: int) -> Floats2d:
@@ -161,7 +163,7 @@ class ResidualStore:
         """
         panels, lane_scales = pack_lanes(queries.flat, whole=False)
         codes, residuals, offsets = fixed(self.codes), fixed(self.residuals), fixed(self.offsets)
-        centroids, table, panels = fixed(self.centroids), fixed(self.table()), fixed(panels)
+        centroids, table, panels = fixed(self.centroids), fixed(self.table), fixed(panels)
         lane_scales, starts = fixed(lane_scales), fixed(queries.offsets)
         ones, unit = fixed(np.ones(_CHUNK, np.float32)), self.unit
 
@@ -203,16 +205,6 @@ def _pack(
             out[t, j * nbits // 8] |= np.uint8(bucket << (j * nbits % 8))
 
 
-@kernel()
-def _lay(
-    residuals: npt.NDArray[np.uint8], centre: Floats1d, table: Floats2d, share: int, row: Floats1d
-) -> None:
-    """Write ``centre + weights`` of whole bytes; with a constant ``share`` in vector registers."""
-    for b in range(len(row) // share):
-        for j in range(share):
-            row[b * share + j] = centre[b * share + j] + table[residuals[b], j]
-
-
 @kernel(fastmath={"contract", "reassoc"})
 def _restore(
     codes: Codes,
@@ -224,26 +216,26 @@ def _restore(
 ) -> None:
     """Write ``centroid + weights`` of every row, scaled to length 1 if ``unit``."""
     width, share = centroids.shape[1], table.shape[1]
+    scales = np.empty(len(codes), np.float32)
     for t in range(len(codes)):
-        centre, row = centroids[codes[t]], out[t]
         if share == 8:
-            _lay(residuals[t], centre, table, 8, row)
+            total = _unpack(residuals, codes, t, centroids, table, 8, out)
         elif share == 4:
-            _lay(residuals[t], centre, table, 4, row)
+            total = _unpack(residuals, codes, t, centroids, table, 4, out)
         elif share == 2:
-            _lay(residuals[t], centre, table, 2, row)
+            total = _unpack(residuals, codes, t, centroids, table, 2, out)
         else:
-            _lay(residuals[t], centre, table, 1, row)
+            total = _unpack(residuals, codes, t, centroids, table, 1, out)
         for j in range(width // share * share, width):
-            row[j] = centre[j] + table[residuals[t, j // share], j % share]
-        if unit:
-            total = np.float32(0)
+            out[t, j] = centroids[codes[t], j] + table[residuals[t, j // share], j % share]
+            total += out[t, j] * out[t, j]
+        scales[t] = total
+    if unit:  # in passes of their own, or every row would wait for its root
+        for t in range(len(codes)):
+            scales[t] = np.float32(1) / np.sqrt(scales[t]) if scales[t] > 0 else np.float32(1)
+        for t in range(len(codes)):
             for j in range(width):
-                total += row[j] * row[j]
-            if total > 0:
-                scale = np.float32(1) / np.sqrt(total)
-                for j in range(width):
-                    row[j] *= scale
+                out[t, j] *= scales[t]
 
 
 @kernel()
@@ -274,10 +266,10 @@ def _best(
 
 def panels_of(similar: Floats2d) -> npt.NDArray[np.float32]:
     """Lay ``similar`` (m, K) into panels of eight query tokens, filled up with zeros: (P, K, 8)."""
-    tokens, count = similar.shape
-    padded = np.zeros((-(-tokens // LANES) * LANES, count), np.float32)
-    padded[:tokens] = similar
-    return np.ascontiguousarray(padded.reshape(-1, LANES, count).transpose(0, 2, 1))
+    panels = np.zeros((-(-len(similar) // LANES), similar.shape[1], LANES), np.float32)
+    for i, row in enumerate(similar):
+        panels[i // LANES, :, i % LANES] = row
+    return panels
 
 
 @kernel(fastmath={"nnan", "nsz"})
@@ -293,9 +285,9 @@ def approximate(
     """Score documents by their tokens' centroids alone: ``panels`` are those of :func:`panels_of`.
 
     Tokens whose centroid is not ``kept`` (K,) are passed over; with ``floor`` no query token
-    counts less than 0, without it every document must keep a token. The eight query tokens of a
-    panel are named one by one, so that they become one vector register.
+    counts less than 0, without it every document must keep a token.
     """
+    least = np.float32(0 if floor else -np.inf)
     longest = 0
     for i in range(len(documents)):
         longest = max(longest, offsets[documents[i] + 1] - offsets[documents[i]])
@@ -307,27 +299,7 @@ def approximate(
             count += kept[codes[t]]
         total = np.float32(0)
         for number in range(len(panels) if count else 0):
-            similar = panels[number]
-            row = similar[used[0]]
-            b0, b1, b2, b3, b4, b5, b6, b7 = (
-                row[0],
-                row[1],
-                row[2],
-                row[3],
-                row[4],
-                row[5],
-                row[6],
-                row[7],
-            )
-            for u in range(1, count):
-                row = similar[used[u]]
-                b0, b1, b2, b3 = max(b0, row[0]), max(b1, row[1]), max(b2, row[2]), max(b3, row[3])
-                b4, b5, b6, b7 = max(b4, row[4]), max(b5, row[5]), max(b6, row[6]), max(b7, row[7])
-            if floor:
-                zero = np.float32(0)
-                b0, b1, b2, b3 = max(b0, zero), max(b1, zero), max(b2, zero), max(b3, zero)
-                b4, b5, b6, b7 = max(b4, zero), max(b5, zero), max(b6, zero), max(b7, zero)
-            total += b0 + b1 + b2 + b3 + b4 + b5 + b6 + b7
+            total += _best_sum(panels, number, used, 0, count, least)
         scores[i] = total
 
 

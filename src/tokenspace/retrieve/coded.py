@@ -22,6 +22,7 @@ from tokenspace.errors import FormatError, InputError
 from tokenspace.io import read_tensors, replacing, save_tensors
 from tokenspace.jit import kernel, spread
 
+from ._kernel import _best_sum
 from .store import fixed
 
 __all__ = ["CodedStore"]
@@ -143,30 +144,14 @@ def _sum_of_best(
 ) -> None:
     """Sum, over query tokens, the best similarity among the codes of documents first to last.
 
-    The eight query tokens of a panel are named one by one: as a loop they stay scalar code, as
-    names they become one vector register. Padded query tokens are zero and add nothing.
+    Padded query tokens are zero and add nothing.
     """
+    least = np.float32(-np.inf)
     for i in range(first, last):
         start, stop = offsets[documents[i]], offsets[documents[i] + 1]
         if start == stop:
             continue
         total = np.float32(0)
         for number in range(len(panels)):
-            similar = panels[number]
-            row = similar[codes[start]]
-            b0, b1, b2, b3, b4, b5, b6, b7 = (
-                row[0],
-                row[1],
-                row[2],
-                row[3],
-                row[4],
-                row[5],
-                row[6],
-                row[7],
-            )
-            for p in range(start + 1, stop):
-                row = similar[codes[p]]
-                b0, b1, b2, b3 = max(b0, row[0]), max(b1, row[1]), max(b2, row[2]), max(b3, row[3])
-                b4, b5, b6, b7 = max(b4, row[4]), max(b5, row[5]), max(b6, row[6]), max(b7, row[7])
-            total += b0 + b1 + b2 + b3 + b4 + b5 + b6 + b7
+            total += _best_sum(panels, number, codes, start, stop, least)
         scores[i] = total

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     required=True,
     multiple=True,
     metavar="FILE",
-    help="queries and their documents: .tsv or .jsonl, or two files of lines",
+    help="queries and their documents: .tsv, .csv with a header, .jsonl, or two files of lines",
 )
 @click.option("--out", required=True, metavar="DIR", help="where the trained encoder goes")
 @click.option(

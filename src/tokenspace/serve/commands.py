@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 import socket
+import sys
 from contextlib import suppress
 from typing import Any
 
@@ -104,6 +106,8 @@ def serve_command(
     # A page in a browser can reach a loopback port under any name: only its own are answered.
     hosts = LOOPBACK | {host.lower()} if local and proxy is None else frozenset[str]()
     settings = Settings(token=token, hosts=hosts, **bounds)
+    if "numpy" not in sys.modules:  # searches share the cores: threads inside each only wait
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     try:
         import uvicorn
 

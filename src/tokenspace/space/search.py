@@ -8,7 +8,7 @@ those exactly. ``hybrid`` fuses some of their rankings by reciprocal rank.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -66,7 +66,7 @@ class Hit:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data for JSON; the alignment as a list of objects."""
-        return {**asdict(self), "alignment": [match._asdict() for match in self.alignment]}
+        return {**vars(self), "alignment": [match._asdict() for match in self.alignment]}
 
 
 @dataclass(frozen=True)
@@ -189,7 +189,8 @@ class Collection:
         scores = np.empty(len(self.passages), np.float32)
         for start in range(0, len(scores), 65536):
             numbers = np.arange(start, min(start + 65536, len(scores)))
-            scores[numbers] = self.singles.rows(numbers) @ query.single
+            # Not a product with a vector: BLAS starts threads for it, which takes longer
+            scores[numbers] = np.einsum("nd,d->n", self.singles.rows(numbers), query.single)
         return scores
 
     def fde_ranking(self, query: Query, k: int) -> tuple[Ids, Floats1d]:
@@ -224,29 +225,30 @@ class Collection:
             numbers = numbers[scores[numbers] > 0]
         return numbers, scores[numbers]
 
-    def align(self, query: Query, number: int) -> list[Match]:
-        """Return, for each query token, the token of passage ``number`` that it matched best."""
-        passage = self.passages[number]
-        text = indexed_text(passage)
-        before = len(text) - len(passage.text)
-        pieces = self.encoder.tokens([text])[0]
-        similar = query.vectors @ self.tokens[number].T
-        matches = []
-        for surface, weight, row in zip(query.surfaces, query.weights, similar, strict=True):
-            best = int(row.argmax())
-            found, start, end = pieces[best]
-            inside = start >= before
-            matches.append(
-                Match(
-                    query=surface,
-                    passage=found,
-                    similarity=round(float(row[best] / weight), 4),
-                    weight=round(float(weight), 4),
-                    start=start - before if inside else -1,
-                    end=end - before if inside else -1,
-                )
-            )
-        return matches
+    def align(self, query: Query, passages: Mapping[int, Passage]) -> list[list[Match]]:
+        """Return, for each passage, by number, what each query token matched best in it."""
+        texts = [indexed_text(passage) for passage in passages.values()]
+        width = query.vectors.shape[1]
+        matrices = Ragged.pack([self.tokens[number] for number in passages], width=width)
+        # Not a matrix product: equal tokens score equal wherever they stand, and the first is found
+        similar = np.einsum("td,nd->tn", query.vectors, matrices.flat)
+        weights = [round(weight, 4) for weight in query.weights.tolist()]
+        aligned = []
+        for i, (pieces, passage) in enumerate(
+            zip(self.encoder.tokens(texts), passages.values(), strict=True)
+        ):
+            own = similar[:, matrices.offsets[i] : matrices.offsets[i + 1]]
+            cosines = (own.max(axis=1) / query.weights).tolist()
+            before = len(texts[i]) - len(passage.text)
+            matches = []
+            for surface, weight, cosine, best in zip(
+                query.surfaces, weights, cosines, own.argmax(axis=1).tolist(), strict=True
+            ):
+                found, start, end = pieces[best]
+                place = (start - before, end - before) if start >= before else (-1, -1)
+                matches.append(Match(surface, found, round(cosine, 4), weight, *place))
+            aligned.append(matches)
+        return aligned
 
     def search(self, text: str, k: int, mode: str, *, explain: bool = True) -> list[Hit]:
         """Return the best ``k`` passages for a query in words, best first.
@@ -265,28 +267,22 @@ class Collection:
             raise ConfigError(f"search: k={k} is outside [1, inf]", hint="ask for at least one")
         query = self.query(text)
         numbers, scores = self.rank(query, DEPTH + k, mode)
+        passages: list[Passage] = []
         sections: set[tuple[str, str | int]] = set()
         first: list[int] = []
         others: list[int] = []
         for place, number in enumerate(numbers.tolist()):
             passage = self.passages[number]
+            passages.append(passage)
             section = (passage.source, passage.title or passage.line)
             (others if section in sections else first).append(place)
             sections.add(section)
+            if len(first) == k:  # reading is what a passage costs here
+                break
         shown = sorted([*first, *others][:k])
+        found = {int(numbers[place]): passages[place] for place in shown}
+        aligned = self.align(query, found) if explain else [[] for _ in found]
         return [
-            self._hit(query, rank, int(numbers[place]), float(scores[place]), explain)
-            for rank, place in enumerate(shown, 1)
+            Hit(rank=rank, score=float(scores[place]), alignment=own, **vars(passages[place]))
+            for rank, (place, own) in enumerate(zip(shown, aligned, strict=True), 1)
         ]
-
-    def _hit(self, query: Query, rank: int, number: int, score: float, explain: bool) -> Hit:
-        passage = self.passages[number]
-        return Hit(
-            rank=rank,
-            score=score,
-            source=passage.source,
-            line=passage.line,
-            title=passage.title,
-            text=passage.text,
-            alignment=self.align(query, number) if explain else [],
-        )

@@ -495,6 +495,17 @@ def test_what_is_not_an_index_is_refused(tmp_path: Path) -> None:
     assert "index push" in str(caught.value.hint)
 
 
+def test_product_codes_are_refused_with_the_mend(tmp_path: Path) -> None:
+    for kind in ("flat", "hnsw"):
+        with pytest.raises(ConfigError, match="no product codes") as refused:
+            create_index(f"faiss:{kind}:pq8", tmp_path / "index", width=WIDTH)
+        assert "take i8" in str(refused.value.hint)
+    with pytest.raises(ConfigError, match="fde_codec='pq8' is not one of f32, f16, i8") as refused:
+        Schema.plan(WIDTH, muvera=MUVERA(d_proj=8, fde_codec="pq8"))
+    assert "retrieve muvera" in str(refused.value.hint)
+    assert not (tmp_path / "index").exists()
+
+
 def test_the_string_and_the_index_must_agree(tmp_path: Path) -> None:
     path = tmp_path / "index"
     create_index("faiss:hnsw:i8", path, width=WIDTH).close()

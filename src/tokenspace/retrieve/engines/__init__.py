@@ -12,9 +12,9 @@ string                 where documents are                             what sear
                        ``qdrant::memory:`` keeps nothing
 =====================  ==============================================  ========================
 
-``faiss:flat:i8`` and ``faiss:hnsw:i8`` hold encodings as int8. ``#NAME`` behind a lance or qdrant
-string names the table or the collection, ``documents`` by default. Lance and Qdrant need the
-extra ``scale``.
+``faiss:flat:i8`` and ``faiss:hnsw:i8`` hold encodings as int8; product codes (``pq8``), which must
+be learned from many documents first, are refused. ``#NAME`` behind a lance or qdrant string names
+the table or the collection, ``documents`` by default. Lance and Qdrant need the extra ``scale``.
 
 >>> import tempfile
 >>> import numpy as np
@@ -43,6 +43,10 @@ if TYPE_CHECKING:
 __all__ = ["Document", "Engine", "Found", "Id", "Schema", "create_index", "open_index", "place"]
 
 TABLE = "documents"
+NO_CENTROIDS = (
+    "take i8: a few documents may be added at a time, and no centroids can be learned of them; "
+    "for all documents at once, tokenspace retrieve muvera takes fde_codec=pq8"
+)
 
 
 def __getattr__(name: str) -> Any:
@@ -72,6 +76,8 @@ def place(spec: str, path: str | Path | None = None) -> Place:
     engine, _, rest = str(spec).partition(":")
     if engine == "faiss":
         kind, _, codec = rest.partition(":")
+        if codec.startswith("pq"):
+            raise ConfigError(f"{spec}: an engine holds no product codes", hint=NO_CENTROIDS)
         if kind not in ("flat", "hnsw") or codec not in ("", "f32", "f16", "i8"):
             raise ConfigError(
                 f"there is no engine {spec!r}",

@@ -30,7 +30,7 @@ from tokenspace.retrieve._shared import (
 from tokenspace.retrieve.muvera import FDE, MUVERA, choose_fill
 from tokenspace.retrieve.store import Codec, TokenStore
 
-from . import filters
+from . import NO_CENTROIDS, filters
 from .filters import FIELD, Filter
 
 __all__ = [
@@ -113,7 +113,7 @@ class Schema:
         if recipe.fde_codec not in get_args(Codec):
             raise ConfigError(
                 f"fde_codec={recipe.fde_codec!r} is not one of {', '.join(get_args(Codec))}",
-                hint="a few documents may be added at a time: no centroids can be learned of them",
+                hint=NO_CENTROIDS,
             )
         if made.exact_below < 0:
             raise ConfigError(f"exact_below={made.exact_below} is outside [0, inf]")
