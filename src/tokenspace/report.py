@@ -15,7 +15,7 @@ import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from importlib import metadata, resources
+from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
@@ -52,6 +52,8 @@ def readable_bytes(count: float) -> str:
 
 def environment() -> dict[str, Any]:
     """Return the versions, the machine and the thread count that figures depend on."""
+    from importlib import metadata
+
     packages = ("tokenspace", "numpy", "numba", "tokenizers", "faiss-cpu", "torch")
     versions = {}
     for package in packages:

@@ -69,7 +69,8 @@ def located(kind: Any, name: str) -> str:
         from .tokenizer_files import download
 
         if known != "Vocabulary":
-            return str(locate(place, adapters=True)) + name[len(place) :]
+            weights = known in ("EmbeddingTable", "Checkpoint")  # read without unpickling
+            return str(locate(place, pickles=weights, adapters=True)) + name[len(place) :]
         if found := packaged(place):
             return str(found)
         if is_hub_id(place):

@@ -163,13 +163,185 @@ def test_merging_into_shards_of_half_precision_and_conv1d(tmp_path):
     assert all(torch.equal(old[n], new[n]) for n in same)
 
 
-def test_tokens_that_the_adapter_added(model, tokenizer, tmp_path):
-    more = V + 2
-    tensors = {f"{EMBED}.weight": draw(more, D), f"{HEAD}.weight": draw(more, D)}
-    folder = adapter(tmp_path / "a", model("llama"), tensors)
+def float64(folder: Path) -> dict[str, np.ndarray]:
+    """All weights of a model, tied ones once."""
+    return {n: t.astype(np.float64) for n, t in load_file(folder / "model.safetensors").items()}
+
+
+def merged(folder: Path, out: Path, **config: object) -> dict[str, np.ndarray]:
+    """Merge, write with the same tokens, load: the weights of the result."""
+    checkpoint = Checkpoint.open(folder, merge_adapter=True)
+    rows = {"input": checkpoint.table().vectors}
+    if not checkpoint.tied:
+        rows["output"] = checkpoint.table("output").vectors
+    write(checkpoint, out, checkpoint.vocab, **rows)
+    validate(out).check()
+    settings = json.loads((out / "config.json").read_text())
+    assert {name: settings[name] for name in config} == config
+    return float64(out)
+
+
+def agree(made: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> None:
+    assert made.keys() == expected.keys()
+    for name, values in expected.items():
+        np.testing.assert_allclose(made[name], values, rtol=1e-5, atol=1e-5, err_msg=name)
+
+
+# What follows is laid out as peft 0.21.2 writes it. Where expected values say that a tied model
+# comes apart, the same was seen of the logits of PeftModel.from_pretrained(model, adapter).
+
+
+def product(tensors: dict[str, np.ndarray], module: str, kind: str = "lora") -> np.ndarray:
+    """B A in float64."""
+    end = ".weight" if kind == "lora" else ""
+    a, b = (tensors[f"{module}.{kind}_{x}{end}"].astype(np.float64) for x in "AB")
+    return b @ a
+
+
+def grown(folder: Path) -> Path:
+    """Put a tokenizer with two tokens more beside an adapter."""
     words = make_tokenizer("llama")
     words.add_special_tokens(["<|user|>", "<|bot|>"])
     wrap(words, "llama").save_pretrained(folder)
+    return folder
+
+
+def embedding_lora(module: str, rows: int) -> dict[str, np.ndarray]:
+    return {f"{module}.lora_embedding_A": draw(R, rows), f"{module}.lora_embedding_B": draw(D, R)}
+
+
+def test_lora_on_matrices_that_grew(model, tmp_path):
+    """Tokens were added, and the adapter brings the matrices that it changes."""
+    more = V + 2
+    tensors = {
+        **{f"{EMBED}.base_layer.weight": draw(more, D), **embedding_lora(EMBED, more)},
+        **{f"{HEAD}.base_layer.weight": draw(more, D), **lora(HEAD, more)},
+    }
+    folder = grown(adapter(tmp_path / "a", model("llama"), tensors))
+    made = merged(folder, tmp_path / "out", vocab_size=more)
+    expected = float64(model("llama"))
+    embed = 2 * product(tensors, EMBED, "lora_embedding").T
+    expected["model.embed_tokens.weight"] = tensors[f"{EMBED}.base_layer.weight"] + embed
+    head = 2 * product(tensors, HEAD)
+    expected["lm_head.weight"] = tensors[f"{HEAD}.base_layer.weight"] + head
+    agree(made, expected)
+
+
+def test_trained_rows_of_added_tokens(model, tmp_path):
+    more, ids = V + 2, [V + 1, 5, V]
+    tensors = {
+        f"{EMBED}.token_adapter.base_layer.weight": draw(more, D),
+        f"{EMBED}.token_adapter.trainable_tokens_delta": draw(3, D),
+        f"{HEAD}.weight": draw(more, D),
+    }
+    folder = adapter(tmp_path / "a", model("llama"), tensors, trainable_token_indices=ids)
+    grown(folder)
+    expected = float64(model("llama"))
+    embed = tensors[f"{EMBED}.token_adapter.base_layer.weight"].copy()
+    embed[ids] = tensors[f"{EMBED}.token_adapter.trainable_tokens_delta"]
+    expected |= {"model.embed_tokens.weight": embed, "lm_head.weight": tensors[f"{HEAD}.weight"]}
+    agree(merged(folder, tmp_path / "out"), expected)
+
+
+def test_saved_modules_of_a_model_that_grew(model, tmp_path):
+    """Three copies of a matrix, of which one counts."""
+    tensors = {
+        f"{module}.{kind}weight": draw(V + 2, D)
+        for module in (EMBED, HEAD)
+        for kind in ("", "modules_to_save.", "original_module.")
+    }
+    expected = float64(model("llama"))
+    expected["model.embed_tokens.weight"] = tensors[f"{EMBED}.modules_to_save.weight"]
+    expected["lm_head.weight"] = tensors[f"{HEAD}.modules_to_save.weight"]
+    folder = grown(adapter(tmp_path / "a", model("llama"), tensors))
+    agree(merged(folder, tmp_path / "out"), expected)
+
+
+def test_an_adapter_of_trained_rows_alone(model, tmp_path):
+    tensors = {f"{EMBED}.trainable_tokens_delta": draw(2, D)}
+    kind = {"peft_type": "TRAINABLE_TOKENS", "token_indices": [9, 4]}
+    expected = float64(model("llama"))
+    expected["model.embed_tokens.weight"][[9, 4]] = tensors[f"{EMBED}.trainable_tokens_delta"]
+    folder = adapter(tmp_path / "a", model("llama"), tensors, **kind)
+    agree(merged(folder, tmp_path / "out"), expected)
+
+
+WTE = "base_model.model.transformer.wte"
+GPT = size(make_tokenizer("gpt"))
+
+
+def test_an_input_matrix_alone_unties_the_model(model, tmp_path):
+    tensors = embedding_lora(WTE, GPT)
+    expected = float64(model("gpt2"))
+    expected["lm_head.weight"] = expected["transformer.wte.weight"]
+    delta = 2 * product(tensors, WTE, "lora_embedding").T
+    expected["transformer.wte.weight"] = expected["transformer.wte.weight"] + delta
+    folder = adapter(tmp_path / "a", model("gpt2"), tensors)
+    agree(merged(folder, tmp_path / "out", tie_word_embeddings=False), expected)
+
+
+def test_an_output_matrix_alone_unties_the_model(model, tmp_path):
+    """peft keeps fan_in_fan_out of its last layer, here the head; c_proj is square and Conv1D."""
+    proj = "base_model.model.transformer.h.1.attn.c_proj"
+    tensors = {**lora(HEAD, GPT), **lora(proj)}
+    expected = float64(model("gpt2"))
+    tensors[f"{HEAD}.base_layer.weight"] = expected["transformer.wte.weight"].astype(np.float32)
+    expected["lm_head.weight"] = expected["transformer.wte.weight"] + 2 * product(tensors, HEAD)
+    expected["transformer.h.1.attn.c_proj.weight"] += 2 * product(tensors, proj).T
+    folder = adapter(tmp_path / "a", model("gpt2"), tensors, fan_in_fan_out=False)
+    agree(merged(folder, tmp_path / "out", tie_word_embeddings=False), expected)
+
+
+def test_one_side_of_bert_comes_with_its_bias(model, tmp_path):
+    head = "base_model.model.cls.predictions.decoder"
+    rows = size(make_tokenizer("bert"))
+    tensors = lora(head, rows)
+    expected = float64(model("bert"))
+    word = expected["bert.embeddings.word_embeddings.weight"]
+    expected["cls.predictions.decoder.weight"] = word + 2 * product(tensors, head)
+    expected["cls.predictions.decoder.bias"] = expected["cls.predictions.bias"]
+    agree(merged(adapter(tmp_path / "a", model("bert"), tensors), tmp_path / "out"), expected)
+
+
+def test_what_stays_tied(model, tmp_path):
+    """Trained rows count on both sides; equal matrices for both are one."""
+    rows = {f"{WTE}.token_adapter.trainable_tokens_delta": draw(2, D)}
+    folder = adapter(tmp_path / "a", model("gpt2"), rows, trainable_token_indices=[7, 3])
+    expected = float64(model("gpt2"))
+    expected["transformer.wte.weight"][[7, 3]] = next(iter(rows.values()))
+    agree(merged(folder, tmp_path / "rows"), expected)
+    whole = draw(GPT + 1, D)
+    ids = {"trainable_token_indices": {"wte": [GPT]}}
+    both = {f"{module}.token_adapter.base_layer.weight": whole for module in (WTE, HEAD)}
+    both |= {
+        f"{module}.token_adapter.trainable_tokens_delta": np.ones((1, D), np.float32)
+        for module in (WTE, HEAD)
+    }
+    checkpoint = Checkpoint.open(
+        adapter(tmp_path / "b", model("gpt2"), both, **ids), merge_adapter=True
+    )
+    assert checkpoint.tied and checkpoint.setting("tie_word_embeddings") is not False
+    np.testing.assert_array_equal(checkpoint.table("output").vectors[:GPT], whole[:GPT])
+    assert (checkpoint.table("output").vectors[GPT] == 1).all()
+
+
+def test_biases_of_tokens_are_no_inner_layer(model, tmp_path):
+    bias = "base_model.model.cls.predictions"
+    rows = size(make_tokenizer("bert"))
+    values = draw(rows)
+    folder = adapter(
+        tmp_path / "a", model("bert"), {f"{bias}.bias": values, f"{bias}.decoder.bias": values}
+    )
+    with pytest.raises(InputError, match=r"the adapter changes cls\.predictions\.bias, .*replaced"):
+        Checkpoint.open(folder)
+    made = merged(folder, tmp_path / "out")
+    np.testing.assert_array_equal(made["cls.predictions.bias"], values)
+
+
+def test_tokens_that_the_adapter_added(model, tokenizer, tmp_path):
+    more = V + 2
+    tensors = {f"{EMBED}.weight": draw(more, D), f"{HEAD}.weight": draw(more, D)}
+    folder = grown(adapter(tmp_path / "a", model("llama"), tensors))
     checkpoint = Checkpoint.open(folder, merge_adapter=True)
     assert checkpoint.rows == more == checkpoint.setting("vocab_size")
     assert checkpoint.vocab.tokens[-2:] == ("<|user|>", "<|bot|>")
@@ -185,7 +357,9 @@ def test_adapters_that_cannot_be_merged(model, tmp_path):
     base = model("llama")
     cases = [
         ({"peft_type": "IA3"}, lora(INNER), "kind IA3"),
-        ({"use_dora": True}, lora(INNER), "kind DoRA"),
+        ({"use_dora": True}, lora(INNER), "with use_dora is not merged"),
+        ({"target_parameters": ["x"]}, lora(INNER), "with target_parameters is not merged"),
+        ({"init_lora_weights": "pissa_niter_4"}, lora(INNER), "began as pissa_niter_4"),
         ({}, {f"{INNER}.lora_magnitude_vector": draw(D)}, "lora_magnitude_vector"),
         ({}, lora("base_model.model.model.layers.9.x"), "which the model does not have"),
         ({}, lora(INNER, D + 1), "does not fit"),
@@ -196,12 +370,32 @@ def test_adapters_that_cannot_be_merged(model, tmp_path):
         folder = adapter(tmp_path / str(number), base, tensors, **config)
         with pytest.raises(InputError, match=message):
             Checkpoint.open(folder, merge_adapter=True)
-    tied = adapter(tmp_path / "tied", model("gpt2"), lora(HEAD, size(make_tokenizer("gpt"))))
-    with pytest.raises(
-        InputError, match=r"lm_head\.weight, which the model does not have"
-    ) as caught:
-        Checkpoint.open(tied, merge_adapter=True)
-    assert "untied" in caught.value.hint
-    (tied / "adapter_model.safetensors").unlink()
+    shared = {"base_model.model.shared.lora_embedding_A": draw(R, 280)}
+    shared |= {"base_model.model.shared.lora_embedding_B": draw(D, R)}
+    folder = adapter(tmp_path / "shared", model("t5"), shared)
+    with pytest.raises(InputError, match=r"shared\.weight, which encoder and decoder share"):
+        Checkpoint.open(folder, merge_adapter=True)
+    (folder / "adapter_model.safetensors").unlink()
     with pytest.raises(FormatError, match=r"adapter_model\.safetensors: missing"):
-        Checkpoint.open(tied)
+        Checkpoint.open(folder)
+
+
+@pytest.mark.parametrize(
+    ("tensors", "config", "message"),
+    [
+        ({f"{HEAD}.ia3_l": draw(V, 1)}, {"peft_type": "IA3"}, r"changes lm_head\.weight"),
+        ({f"{HEAD}.lora_magnitude_vector": draw(V)}, {}, r"changes lm_head\.weight"),
+        (lora(INNER), {"alora_invocation_tokens": [5, 6]}, "ids of the old tokenizer"),
+    ],
+)
+def test_adapters_of_other_kinds_that_know_the_tokens(tensors, config, message, model, tmp_path):
+    folder = adapter(tmp_path / "a", model("llama"), tensors, **config)
+    with pytest.raises(InputError, match=message):
+        Checkpoint.open(folder)
+
+
+def test_an_embedding_that_is_not_of_tokens_is_inner(model, tmp_path):
+    folder = adapter(
+        tmp_path / "a", model("gpt2"), embedding_lora("base_model.model.transformer.wpe", 200)
+    )
+    assert Checkpoint.open(folder).adapter is not None

@@ -14,7 +14,7 @@ import pytest
 import torch
 import transformers as tf
 from click.testing import CliRunner
-from tiny_models import make_tokenizer, new_model, wrap
+from tiny_models import byte_bpe, make_tokenizer, new_model, wrap
 from tokenizers import AddedToken, Tokenizer, models
 
 from tokenspace.cli import root
@@ -175,13 +175,66 @@ def test_bad_requests_leave_nothing(model, tokenizer, tmp_path):
         )
 
 
+@pytest.mark.parametrize("method", ["mean", "retok", "random"])
+def test_control_tokens_of_the_target_take_the_mean_of_the_specials(method, tmp_path):
+    """Five specials have counterparts, two have none: rows and biases by hand."""
+    source, target = tmp_path / "source", tmp_path / "target"
+    model = new_model("bert")
+    with torch.no_grad():
+        words = model.bert.embeddings.word_embeddings.weight
+        words[:5] = torch.tensor([[1.0], [2.0], [4.0], [8.0], [100.0]])
+        model.cls.predictions.bias[:5] = torch.tensor([1.0, 2.0, 4.0, 8.0, 100.0])
+    model.save_pretrained(source)
+    wrap(make_tokenizer("bert"), "bert").save_pretrained(source)
+    tokens = make_tokenizer("bert")
+    tokens.add_special_tokens(["<|im_start|>", "<|im_end|>"])
+    new = wrap(tokens, "bert")
+    new.save_pretrained(target)
+    given = ["--source", source, "--target", target, "--out", tmp_path / "out", "--no-validate"]
+    said = run("transplant", method, *given)
+    assert "without a counterpart: <|im_start|>, <|im_end|>; they take the mean row" in said
+    done = tf.AutoModelForMaskedLM.from_pretrained(tmp_path / "out")
+    ids = new.convert_tokens_to_ids(["<|im_start|>", "<|im_end|>"])
+    mean = (1 + 2 + 4 + 8 + 100) / 5
+    rows = done.get_input_embeddings().weight[ids]
+    torch.testing.assert_close(rows, torch.full_like(rows, mean))
+    assert done.cls.predictions.bias[ids].tolist() == [mean, mean]
+    assert report(tmp_path / "out")["metrics"]["specials_mean"] == 2
+    assert [r["from"] for r in lines(tmp_path / "out") if int(r["id"]) in ids] == [
+        "specials' mean",
+        "specials' mean",
+    ]
+
+
+def test_without_any_counterpart_control_tokens_are_the_methods(tmp_path):
+    """Both sides of an untied model; a single counterpart gives its row, none the mean row."""
+    source, target = tmp_path / "source", tmp_path / "target"
+    new_model("llama").save_pretrained(source)
+    wrap(make_tokenizer("llama"), "llama").save_pretrained(source)
+    plain = byte_bpe(["<|tool|>", "<|user|>"], ["the", "cat"])
+    tf.PreTrainedTokenizerFast(tokenizer_object=plain).save_pretrained(target)
+    given = ["--source", source, "--target", target, "--no-validate"]
+    for name, hand, whose in (("none", [], None), ("one", ["--specials", "<|user|>=</s>"], "</s>")):
+        run("transplant", "mean", *given, *hand, "--out", tmp_path / name)
+        for side in ("input", "output"):
+            old = EmbeddingTable.load(f"{source}#{side}")
+            new = EmbeddingTable.load(f"{tmp_path / name}#{side}")
+            row = old.vectors.mean(axis=0) if whose is None else old.vectors[old.vocab.id(whose)]
+            np.testing.assert_allclose(new.vectors[new.vocab.id("<|tool|>")], row, atol=1e-6)
+    kinds = {r["token"]: r["from"] for r in lines(tmp_path / "none")}
+    assert kinds["<|tool|>"] == "unknown"
+
+
 def test_special_tokens_by_hand_on_the_command_line(model, tokenizer, tmp_path):
     """The row goes to both sides, and ``run`` does the same again."""
     pairs = tmp_path / "pairs.json"
     pairs.write_text(json.dumps({"Ġthe": "</s>"}))
     given = ["--source", model("gpt2"), "--target", tokenizer("roberta"), "--no-validate"]
     said = run("transplant", "mean", *given, "--out", tmp_path / "without")
-    assert "special tokens without a counterpart: <mask> (--specials NEW=OLD names one)" in said
+    assert (
+        "special tokens without a counterpart: <mask>; they take the mean row of those that have"
+        " one (--specials NEW=OLD names one)"
+    ) in said
     said = run(
         "transplant", "mean", *given, "--specials", "<mask>=Ġthe", "--out", tmp_path / "with"
     )
@@ -256,7 +309,7 @@ def test_rows_that_are_not_finite_name_their_file(model, tokenizer, tmp_path):
 
 
 def test_being_told_to_end_leaves_nothing(cli, model, tokenizer, tmp_path, monkeypatch):
-    from tokenspace.transplant import directory
+    from tokenspace.transplant import page
 
     seen = []
 
@@ -264,7 +317,7 @@ def test_being_told_to_end_leaves_nothing(cli, model, tokenizer, tmp_path, monke
         seen.extend(path.name for path in tmp_path.iterdir())
         os.kill(os.getpid(), signal.SIGTERM)
 
-    monkeypatch.setattr(directory, "render", killed)
+    monkeypatch.setattr(page, "render", killed)
     words = ["--source", model("gpt2"), "--target", tokenizer("llama"), "--out", tmp_path / "out"]
     assert cli("transplant", "mean", *words, "--no-validate").code == 143
     assert len(seen) == 1 and list(tmp_path.iterdir()) == []

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import pickle
 import subprocess
 import sys
 
 import numpy as np
+import pytest
 
 from tokenspace.jit import kernel, threads
 
@@ -41,7 +41,12 @@ def test_defining_a_kernel_does_not_import_numba() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_threads_are_those_asked_for_or_all() -> None:
+def test_threads_are_those_asked_for_or_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    every = len(os.sched_getaffinity(0))
+    monkeypatch.delenv("OMP_NUM_THREADS")
     assert threads(3) == 3
-    assert threads(0) == len(os.sched_getaffinity(0)) >= 1
-    assert pickle.loads(pickle.dumps(threads(0))) == threads(0)
+    assert threads(0) == every >= 1
+    for bound, expected in (("1", 1), (str(every + 1), every), ("0", every), ("4,2", every)):
+        monkeypatch.setenv("OMP_NUM_THREADS", bound)
+        assert threads(0) == expected
+        assert threads(3) == 3

@@ -8,22 +8,28 @@ to be merged first:
 
 ======================================  ======================================================
 LoRA of a linear layer                  W + s B A, with A (r, in), B (out, r) and W (out, in)
-the same, ``fan_in_fan_out``            W + s (B A)ᵀ, with W (in, out)
+the same, of a ``Conv1D``               W + s (B A)ᵀ, with W (in, out)
 LoRA of an embedding                    W + s (B A)ᵀ, with A (r, V), B (d, r) and W (V, d)
 ``modules_to_save``, trained biases     the adapter's tensor
 ``trainable_token_indices``             the adapter's rows at these ids
 ======================================  ======================================================
 
-with s = α / r, or α / √r for ``use_rslora``. Merging is done row by row while the model is copied.
+with s = α / r, or α / √r for ``use_rslora``. W is the adapter's ``base_layer`` where it brings one,
+as it does when tokens were added. Merging is done row by row while the model is copied.
+
+Of a tied model an adapter may change one side alone: the embedding, while the output goes on with
+the old matrix, or the reverse. That is how peft runs it, so the merged model is no longer tied.
+Trained rows of tokens count on both sides.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -38,19 +44,45 @@ from .weights import FLOATS, Part, Shard, floats, narrow, read_rows
 
 __all__ = ["Adapter", "Merged"]
 
-_VOCABULARY = re.compile(
-    r"(?:^|\.)(shared|embed_tokens|wte|word_embeddings|embed_in|lm_head|embed_out|embeddings"
-    r"|vocab_projector|predictions\.decoder|lm_head\.decoder)$"
-)
 _KINDS = (
     ("lora", re.compile(r"(.+)\.lora_([AB])(?:\.\w+)?\.weight")),
     ("embedding", re.compile(r"(.+)\.lora_embedding_([AB])(?:\.\w+)?")),
     ("rows", re.compile(r"(.+?)(?:\.token_adapter)?\.(trainable_tokens_delta)(?:\.\w+)?")),
     ("unknown", re.compile(r"(.+)\.(lora_\w+|\w+_vector\w*)(?:\.\w+)?(?:\.weight)?")),
-    ("whole", re.compile(r"(.+?)(?:\.base_layer|\.modules_to_save(?:\.\w+)?)?\.(weight|bias)")),
+    ("unused", re.compile(r"(.+)\.(original_module)\.(?:weight|bias)")),
+    ("saved", re.compile(r"(.+)\.modules_to_save(?:\.\w+)?\.(weight|bias)")),
+    ("whole", re.compile(r"(.+?)(?:\.token_adapter)?(?:\.base_layer)?\.(weight|bias)")),
 )
+_ORDER = ("whole", "saved")  # what the others are added to
+_OTHER_SUMS = (
+    "use_dora",
+    "use_qalora",
+    "use_bdlora",
+    "alora_invocation_tokens",
+    "arrow_config",
+    "kasa_config",
+    "monteclora_config",
+    "layer_replication",
+    "target_parameters",
+)
+"""Settings of peft under which the sum is not W + s B A, or W is another tensor."""
+_OTHER_BASES = re.compile(r"pissa.*|olora|corda|loftq|lora_ga")
+_CONV1D = ("gpt2", "openai-gpt", "imagegpt", "decision_transformer", "clvp")
+_MERGE_ONCE = "merge it once: model.merge_and_unload().save_pretrained(DIR)"
 
 Rows = Callable[[int, int], Floats2d]
+
+
+@dataclass(frozen=True, eq=False)
+class Change:
+    """New content of a tensor: its shape, a function for some of its rows, and whose type it has.
+
+    ``like`` is the tensor itself, or the one that stood for it while they were tied.
+    """
+
+    like: str
+    shape: tuple[int, ...]
+    rows: Rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,104 +119,146 @@ class Adapter:
         """For every tensor its kind, the module that it changes, and which part of it it is."""
         found = {}
         for name in self.shard.entries:
-            inner = name.removeprefix("base_model.model.")
             for kind, pattern in _KINDS:
-                if match := pattern.fullmatch(inner):
+                if match := pattern.fullmatch(_inner(name)):
                     found[name] = (kind, match[1], match[2])
                     break
             else:
-                found[name] = ("unknown", inner, "")
+                found[name] = ("unknown", _inner(name), "")
         return found
 
-    def touching(self) -> tuple[str, ...]:
-        """Return the modules with something for every token that the adapter changes."""
-        modules = {module for _, module, _ in self.pieces.values() if _VOCABULARY.search(module)}
-        modules |= {m for kind, m, _ in self.pieces.values() if kind in ("embedding", "rows")}
-        return tuple(sorted(modules))
+    def touching(self, names: Collection[str]) -> tuple[str, ...]:
+        """Return which of the tensors ``names`` the adapter changes, or has something beside."""
+        paths = set()
+        for name in self.shard.entries:
+            for path in itertools.accumulate(_inner(name).split("."), "{}.{}".format):
+                paths |= {path, f"{path}.weight"}
+        return tuple(sorted(n for n in names if any(_same(path, n) for path in paths)))
 
-    def merge(self, parts: Sequence[Part]) -> tuple[Part, ...]:
+    def check_carried(self, names: Collection[str]) -> None:
+        """Raise :class:`InputError` unless it goes with any rows of the vocabulary tensors."""
+        if self.config.get("alora_invocation_tokens"):
+            raise InputError(
+                f"{self.folder}: alora_invocation_tokens are ids of the old tokenizer",
+                hint="train the adapter again on the result",
+            )
+        if touched := self.touching(names):
+            raise InputError(
+                f"{self.folder}: the adapter changes {', '.join(touched)}, whose rows are replaced",
+                hint="merge it into the model: --merge-adapter",
+            )
+
+    def merge(
+        self, parts: Sequence[Part], ties: Mapping[str, str], model_type: str = ""
+    ) -> tuple[Part, ...]:
         """Return the files of the model with the adapter merged into them.
 
+        ``ties`` are tensors that the model has only as another one, as in
+        :attr:`Checkpoint.ties`: where the adapter makes them differ, both are in the result.
         Raises :class:`InputError` for a kind of adapter that is not merged here, or for one that
         changes a tensor which the model does not have.
         """
-        if self.config.get("use_dora") or self.config.get("peft_type", "LORA") != "LORA":
-            kind = "DoRA" if self.config.get("use_dora") else self.config["peft_type"]
-            raise InputError(
-                f"{self.folder}: an adapter of kind {kind} is not merged here",
-                hint="merge it once: model.merge_and_unload().save_pretrained(DIR)",
-            )
-        changes: dict[str, tuple[tuple[int, ...], Rows]] = {}
-        every = {name: part for part in parts for name in part.entries}
-        for name, (kind, module, piece) in self.pieces.items():
-            if kind == "unknown":
-                raise InputError(
-                    f"{self.folder}: tensor {name} is of a kind that is not merged here",
-                    hint="merge it once: model.merge_and_unload().save_pretrained(DIR)",
-                )
-            if piece != "B":
-                target = self._find(module, "bias" if piece == "bias" else "weight", every)
-                changes[target] = self._change(name, kind, module, every[target], target)
+        self._check_merged()
+        here = {name: (part, name) for part in parts for name in part.entries}
+        tied = {name: here[one] for name, one in ties.items() if name not in here}
+        every = here | tied
+        changes: dict[str, Change] = {}
+        apart = False
+        for name, (kind, module, piece) in sorted(self.pieces.items(), key=_first_whole):
+            if piece == "B" or kind == "unused":
+                continue
+            target = self._find(module, "bias" if piece == "bias" else "weight", every)
+            under = changes.get(target) or _unchanged(*every[target])
+            conv = model_type in _CONV1D
+            changes[target] = self._change(name, kind, module, under, conv=conv)
+            same = [n for n, one in ties.items() if one == target]
+            if kind == "rows":
+                changes |= {n: changes[target] for n in same if n in here}
+            elif piece != "bias":
+                apart |= bool(same) or target in ties
+        if apart:
+            changes = {name: _unchanged(*place) for name, place in tied.items()} | changes
         return tuple(
-            Merged(part, {n: c for n, c in changes.items() if n in part.entries}) for part in parts
+            Merged(part, {n: c for n, c in changes.items() if every[n][0] is part})
+            for part in parts
         )
 
-    def _find(self, module: str, what: str, every: Mapping[str, Part]) -> str:
+    def _check_merged(self) -> None:
+        """Raise :class:`InputError` for a kind of adapter that is not merged here."""
+        kind = str(self.config.get("peft_type", "LORA"))
+        start = str(self.config.get("init_lora_weights"))
+        other = next((field for field in _OTHER_SUMS if self.config.get(field)), None)
+        if kind not in ("LORA", "TRAINABLE_TOKENS"):
+            what = f"an adapter of kind {kind}"
+        elif other:
+            what = f"an adapter with {other}"
+        elif _OTHER_BASES.fullmatch(start):
+            what = f"an adapter that began as {start}, which changes the model as well,"
+        else:
+            unknown = (name for name, (kind, _, _) in self.pieces.items() if kind == "unknown")
+            if (name := next(unknown, None)) is None:
+                return
+            what = f"tensor {name}"
+        raise InputError(f"{self.folder}: {what} is not merged here", hint=_MERGE_ONCE)
+
+    def _find(self, module: str, what: str, every: Collection[str]) -> str:
         """Return the model's name of a tensor; prefixes of the two may differ."""
         wanted = f"{module}.{what}"
         if wanted in every:
             return wanted
-        near = [n for n in every if n.endswith("." + wanted) or wanted.endswith("." + n)]
-        if near:
+        if near := [n for n in every if _same(n, wanted)]:
             return max(near, key=len)
         raise InputError(
             f"{self.folder}: the adapter changes {wanted}, which the model does not have",
-            hint="an output matrix that is tied must be untied first, or the base is another model",
+            hint="its base is another model, or it has a head of its own; " + _MERGE_ONCE,
         )
 
-    def _change(
-        self, name: str, kind: str, module: str, part: Part, target: str
-    ) -> tuple[tuple[int, ...], Rows]:
-        """Return the shape of a changed tensor, and a function that gives some of its rows."""
-        shape = part.entries[target].shape
-        mine = floats(self.shard, name)
-        if kind == "whole":
+    def _change(self, name: str, kind: str, module: str, under: Change, *, conv: bool) -> Change:
+        """Return what a tensor of the adapter makes of ``under``."""
+        shape, mine = under.shape, floats(self.shard, name)
+        if kind in ("whole", "saved"):
             if mine.shape[1:] != shape[1:]:
                 raise self._misfit(name, mine.shape, shape)
-            return mine.shape, lambda start, stop: mine[start:stop]
+            return Change(under.like, mine.shape, lambda start, stop: mine[start:stop])
         if kind == "rows":
-            return shape, self._replaced(name, module, mine, part, target)
-        other = floats(self.shard, re.sub(r"lora_(embedding_)?A", r"lora_\1B", name))
+            return self._replaced(name, module, mine, under)
+        up = floats(self.shard, re.sub(r"lora_(embedding_)?A", r"lora_\1B", name))  # (out, r)
         scale = np.float32(self._scale(module, len(mine)))
-        down, up = (mine, other)  # (r, in) and (out, r)
-        flip = kind == "embedding" or bool(self.config.get("fan_in_fan_out"))
-        ends = (down.shape[1], up.shape[0]) if flip else (up.shape[0], down.shape[1])
-        if shape != ends or down.ndim != 2 or up.shape[1] != len(down):
+        # Peft turns fan_in_fan_out itself for the layers at hand and keeps the last one's, so that
+        # of a model with both kinds only the shape tells, and where that is square, the kind.
+        ends = (up.shape[0], mine.shape[1])
+        flip = kind == "embedding" or (
+            shape == ends[::-1]
+            and (shape != ends or conv or bool(self.config.get("fan_in_fan_out")))
+        )
+        ends = ends[::-1] if flip else ends
+        if shape != ends or mine.ndim != 2 or up.shape[1] != len(mine):
             raise self._misfit(name, ends, shape)
-        left, right = (down.T, up.T) if flip else (up, down)
+        left, right = (mine.T, up.T) if flip else (up, mine)
 
         def rows(start: int, stop: int) -> Floats2d:
-            return read_rows(part, target, start, stop) + scale * (left[start:stop] @ right)
+            return under.rows(start, stop) + scale * (left[start:stop] @ right)
 
-        return shape, rows
+        return Change(under.like, shape, rows)
 
-    def _replaced(self, name: str, module: str, mine: Floats2d, part: Part, target: str) -> Rows:
-        """Return rows of a matrix in which some are the adapter's."""
-        given = self.config.get("trainable_token_indices")
-        if isinstance(given, dict):
-            given = next((v for k, v in given.items() if module.endswith(str(k))), None)
+    def _replaced(self, name: str, module: str, mine: Floats2d, under: Change) -> Change:
+        """Return a matrix in which some rows are the adapter's."""
+        given = self.config.get("trainable_token_indices") or self.config.get("token_indices")
+        if isinstance(given, dict):  # a tied output is not named beside its input
+            near = (v for k, v in given.items() if _same(str(k), module))
+            given = next(near, next(iter(given.values())))
         ids = np.array(given or [], np.int64)
-        shape = part.entries[target].shape
+        shape = under.shape
         if len(ids) != len(mine) or mine.shape[1:] != shape[1:] or (ids >= shape[0]).any():
             raise self._misfit(name, mine.shape, (len(ids), *shape[1:]))
 
         def rows(start: int, stop: int) -> Floats2d:
-            block = read_rows(part, target, start, stop)
+            block = np.array(under.rows(start, stop))
             inside = np.flatnonzero((ids >= start) & (ids < stop))
             block[ids[inside] - start] = mine[inside]
             return block
 
-        return rows
+        return Change(under.like, shape, rows)
 
     def _scale(self, module: str, rank: int) -> float:
         patterns = self.config.get("alpha_pattern") or {}
@@ -199,12 +273,31 @@ class Adapter:
         )
 
 
+def _inner(name: str) -> str:
+    """Return the name of an adapter's tensor as the model has it."""
+    return name.removeprefix("base_model.model.")
+
+
+def _same(one: str, other: str) -> bool:
+    """Tell whether two names are equal, or would be without the beginning of one."""
+    return f".{one}".endswith(f".{other}") or f".{other}".endswith(f".{one}")
+
+
+def _first_whole(item: tuple[str, tuple[str, str, str]]) -> int:
+    kind = item[1][0]
+    return _ORDER.index(kind) if kind in _ORDER else len(_ORDER)
+
+
+def _unchanged(part: Part, name: str) -> Change:
+    return Change(name, part.entries[name].shape, partial(read_rows, part, name))
+
+
 @dataclass(frozen=True, eq=False)
 class Merged:
     """A file of weights with some tensors changed while they are read; a ``Part``."""
 
     part: Part
-    changes: Mapping[str, tuple[tuple[int, ...], Rows]]
+    changes: Mapping[str, Change]
 
     @property
     def path(self) -> Path:
@@ -228,20 +321,21 @@ class Merged:
 
     @cached_property
     def entries(self) -> Mapping[str, TensorEntry]:
-        """The tensors by name; one that the adapter brings whole may have more rows."""
+        """The tensors by name; the adapter may bring more rows, or what was tied before."""
         made = dict(self.part.entries)
-        for name, (shape, _) in self.changes.items():
-            size = np.dtype(FLOATS[made[name].dtype]).itemsize
-            old = made[name]
-            made[name] = TensorEntry(old.dtype, shape, old.begin, math.prod(shape) * size)
+        for name, change in self.changes.items():
+            old = self.part.entries[change.like]
+            size = np.dtype(FLOATS[old.dtype]).itemsize
+            nbytes = math.prod(change.shape) * size
+            made[name] = TensorEntry(old.dtype, change.shape, old.begin, nbytes)
         return made
 
     def read(self, name: str, begin: int, end: int) -> bytes:
         """Return bytes ``begin`` to ``end`` of a tensor, rounded to its type."""
         if name not in self.changes:
             return self.part.read(name, begin, end)
-        shape, rows = self.changes[name]
-        size = max(1, self.entries[name].nbytes // max(1, shape[0]))
+        change = self.changes[name]
+        size = max(1, self.entries[name].nbytes // max(1, change.shape[0]))
         start, stop = begin // size, -(-end // size)
-        raw = narrow(rows(start, stop), self.entries[name].dtype).tobytes()
+        raw = narrow(change.rows(start, stop), self.entries[name].dtype).tobytes()
         return raw[begin - start * size : end - start * size]

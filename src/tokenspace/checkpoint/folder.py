@@ -3,7 +3,7 @@
 A name is a directory, an installed package that carries a model (found through its list of
 files, without importing it), or an id of the Hugging Face Hub. Loading must not run code that came
 with the weights: a directory that asks for it is refused unless the caller trusts it, and weights
-that exist only as pickles are always refused.
+that exist only as pickles are refused but for a reader that takes tensors and nothing else.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +46,7 @@ def locate(
 
     A directory or an installed package needs no network. From the Hub the small configuration
     files come first, and the weights only when these have been found harmless. ``pickles`` lets a
-    local directory pass whose weights exist only as pickles, for a reader that runs no code;
+    model pass whose weights exist only as pickles, for a reader that runs no code;
     ``adapters`` lets a PEFT adapter pass, which is no model by itself.
     Raises :class:`InputError` where there is nothing, or where the directory is refused.
     """
@@ -55,7 +54,7 @@ def locate(
     if not folder.is_dir():
         found = packaged(name)
         if found is None:
-            return _download(name, trust_remote_code, adapters)
+            return _download(name, trust_remote_code, pickles, adapters)
         folder = found
     inspect_folder(folder, trust_remote_code=trust_remote_code, pickles=pickles, adapters=adapters)
     return folder
@@ -116,6 +115,8 @@ def packaged(name: str) -> Path | None:
     """Return the model directory inside the installed package ``name``, or None."""
     if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name):
         return None
+    from importlib import metadata
+
     try:
         files = metadata.distribution(name).files or []
     except metadata.PackageNotFoundError:
@@ -127,19 +128,24 @@ def packaged(name: str) -> Path | None:
     return None
 
 
-def _download(name: str, trust_remote_code: bool, adapters: bool) -> Path:
+def _download(name: str, trust_remote_code: bool, pickles: bool, adapters: bool) -> Path:
     """Return the local snapshot of a Hub id; a cached one serves where there is no network."""
     if not is_hub_id(name):
         raise InputError(f"{name}: no such directory", hint="check the path")
     from huggingface_hub import snapshot_download
 
-    ignored = list(_IGNORED)
-    rest = [*_SMALL, *_REST, *(["*.py"] if trust_remote_code else [])]
+    def get(*patterns: str) -> Path:
+        wanted, ignored = list(patterns), list(_IGNORED)
+        return Path(snapshot_download(name, allow_patterns=wanted, ignore_patterns=ignored))
+
     try:
-        folder = Path(snapshot_download(name, allow_patterns=list(_SMALL), ignore_patterns=ignored))
+        folder = get(*_SMALL)
         if not trust_remote_code:
             _refuse_code(folder)
-        folder = Path(snapshot_download(name, allow_patterns=rest, ignore_patterns=ignored))
+        rest = (*_SMALL, *_REST, *(("*.py",) if trust_remote_code else ()))
+        folder = get(*rest)
+        if pickles and (bare := _without_weights(folder)):
+            folder = get(*rest, *(f"{part}pytorch_model*.bin" for part in bare))
     except InputError:
         raise
     except (OSError, ValueError) as fault:
@@ -149,8 +155,18 @@ def _download(name: str, trust_remote_code: bool, adapters: bool) -> Path:
             f"Hub did not give it ({type(fault).__name__}: {reason})",
             hint="check the spelling, or give a directory on this machine",
         ) from fault
-    inspect_folder(folder, trust_remote_code=trust_remote_code, adapters=adapters)
+    inspect_folder(folder, trust_remote_code=trust_remote_code, pickles=pickles, adapters=adapters)
     return folder
+
+
+def _without_weights(folder: Path) -> list[str]:
+    """Return the parts of a model, as ``""`` or ``"2_Dense/"``, that have no ``.safetensors``."""
+    parts = (path.parent for path in sorted(folder.rglob("config.json")))
+    return [
+        f"{part.relative_to(folder)}/" if part != folder else ""
+        for part in parts
+        if not any(part.glob("*.safetensors"))
+    ]
 
 
 def _refuse_code(folder: Path) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 from tokenspace.vocab import ROLES, Vocabulary
 
-__all__ = ["Ids", "vocabulary_sizes"]
+__all__ = ["Ids", "untie", "vocabulary_sizes"]
 
 _SIZES = ("vocab_size", "n_words", "decoder_vocab_size", "padded_vocab_size")
 _ELSEWHERE = ("vision", "audio", "image", "quantization", "codec", "speech")
@@ -37,6 +37,14 @@ def vocabulary_sizes(
         elif key in _SIZES and value == rows:
             found.append((*path, key))
     return found
+
+
+def untie(config: dict[str, Any]) -> None:
+    """Let ``config`` say that the output matrix is one of its own."""
+    config["tie_word_embeddings"] = False
+    inner = config.get("text_config")
+    if isinstance(inner, dict) and "tie_word_embeddings" in inner:
+        inner["tie_word_embeddings"] = False
 
 
 @dataclass(eq=False)

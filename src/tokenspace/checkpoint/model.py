@@ -19,7 +19,7 @@ from tokenspace.vocab import Vocabulary
 from . import tensors as _tensors
 from .adapter import Adapter
 from .folder import called, locate, optional_json, read_json
-from .ids import vocabulary_sizes
+from .ids import untie, vocabulary_sizes
 from .tensors import VocabTensor
 from .weights import Part, Shard, find_parts, floats
 
@@ -33,6 +33,15 @@ _HEAD = re.compile(
 _CAUSAL = re.compile(r"(ForCausalLM|LMHeadModel|ForConditionalGeneration)$")
 _MASKED = re.compile(r"(ForMaskedLM|ForPreTraining)$")
 _TEXT = ("text_config", "llm_config", "language_config")
+_HEADS = {
+    "gpt_neox": "embed_out.weight",
+    "bert": "cls.predictions.decoder.weight",
+    "roberta": "lm_head.decoder.weight",
+    "xlm-roberta": "lm_head.decoder.weight",
+    "distilbert": "vocab_projector.weight",
+    "modernbert": "decoder.weight",
+    "whisper": "proj_out.weight",
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,20 +126,24 @@ class Checkpoint:
             raise InputError(f"{adapter.folder}: the adapter names no model", hint="give --base")
         made = cls.open(base or adapter.base, trust_remote_code=trust_remote_code, mapping=mapping)
         if not merge:
-            if touched := adapter.touching():
-                raise InputError(
-                    f"{adapter.folder}: the adapter changes {', '.join(touched)}, whose rows are"
-                    " replaced",
-                    hint="merge it into the model: --merge-adapter",
-                )
+            adapter.check_carried({t.name for t in made.tensors} | made.ties.keys())
             return replace(made, adapter=adapter)
-        merged = replace(made, parts=adapter.merge(made.parts))
+        shared = adapter.touching({made.tensors[0].name, *made.ties})
+        if shared and made.kind == "encoder-decoder":
+            raise InputError(
+                f"{adapter.folder}: the adapter changes {', '.join(shared)}, which encoder and"
+                " decoder share",
+                hint="merge it once: model.merge_and_unload().save_pretrained(DIR)",
+            )
+        merged = replace(made, parts=adapter.merge(made.parts, made.ties, made.model_type))
         config: dict[str, Any] = json.loads(json.dumps(made.config))
         for path in vocabulary_sizes(config, made.rows):
             inner = config
             for key in path[:-1]:
                 inner = inner[key]
             inner[path[-1]] = merged.rows
+        if made.tied and not merged.tied:
+            untie(config)
         grown = merged.rows != made.rows and (adapter.folder / "tokenizer.json").is_file()
         return replace(merged, config=config, tokens=adapter.folder if grown else None)
 
@@ -208,6 +221,31 @@ class Checkpoint:
     def tied(self) -> bool:
         """Whether there is no output matrix besides the input matrix."""
         return all(tensor.role != "output" for tensor in self.tensors)
+
+    @property
+    def head(self) -> str:
+        """The name that an output matrix of its own would have."""
+        return _HEADS.get(self.model_type, "lm_head.weight")
+
+    @property
+    def ties(self) -> Mapping[str, str]:
+        """Tensors that are another one, whose name they give: the other names of the input matrix.
+
+        For a tied model also those that it would have beside it with an output matrix of its own.
+        """
+        first = self.tensors[0]
+        made = dict.fromkeys(first.aliases, first.name)
+        if not self.tied or not self.headed:
+            return made
+        made[self.head] = first.name
+        bias = self.head.removesuffix(".decoder.weight") + ".bias"
+        if any(tensor.name == bias for tensor in self.tensors):
+            # BERT and its kin: the layer's own bias is tied as well
+            made[self.head.replace(".weight", ".bias")] = bias
+        if first.name.endswith("shared.weight") and "t5" not in self.model_type:
+            for side in ("encoder", "decoder"):  # BART's one flag ties these too
+                made[first.name.replace("shared", f"{side}.embed_tokens")] = first.name
+        return made
 
     @property
     def rows(self) -> int:

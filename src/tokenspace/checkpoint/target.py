@@ -37,10 +37,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from tokenspace import tokenizer_files
+from tokenspace.arrays import Ids
 from tokenspace.errors import ConfigError, FormatError, InputError
 from tokenspace.surface import by_id
-from tokenspace.tokenizer_comparison import Numerals, numerals
 from tokenspace.vocab import ROLES, Vocabulary
 
 from .folder import is_hub_id, packaged, read_json
@@ -48,9 +50,11 @@ from .folder import is_hub_id, packaged, read_json
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
+    from tokenspace.tokenizer_comparison import Numerals
+
     from .model import Checkpoint
 
-__all__ = ["CHAT_TEMPLATES", "DIGITS", "TOKENIZER_FILES", "Target"]
+__all__ = ["CHAT_TEMPLATES", "DIGITS", "TOKENIZER_FILES", "Target", "lone_specials"]
 
 CHAT_TEMPLATES = ("base", "donor", "none")
 DIGITS = ("donor", "keep-base")
@@ -79,6 +83,18 @@ _FROM_PAD = re.compile(  # model types that count positions from the id of pad
 _MEDIA = re.compile(r"\w*(image|video|vision|audio|boi|eoi|boa|eoa)\w*_token_(id|index)")
 _STAND_INS = {"bos": "cls", "cls": "bos", "eos": "sep", "sep": "eos"}
 Content = bytes | Path
+
+
+def lone_specials(vocab: Vocabulary, partners: Ids) -> tuple[Ids, Ids]:
+    """Return the special tokens without a partner, and the partners of those that have one.
+
+    A token of the first, which only the new tokenizer has (``<|im_start|>``), takes the mean of
+    what the second have (vocabulary.md, 0.3). ``partners`` (V,) int64 holds -1 for none. Without
+    any partner both are empty.
+    """
+    specials = np.array([i for i in sorted(vocab.specials) if vocab.tokens[i]], np.int64)
+    mates = partners[specials]
+    return specials[(mates < 0) & (mates >= 0).any()], np.unique(mates[mates >= 0])
 
 
 @dataclass(frozen=True, eq=False)
@@ -397,6 +413,8 @@ class _Fitting:
 
     def cut_numbers(self, *, keep: bool) -> None:
         """Cut numbers as the model's tokenizer does, if they are to be kept, or tell that not."""
+        from tokenspace.tokenizer_comparison import numerals
+
         ours, theirs = numerals(self.source), numerals(self.vocab)
         if ours.agrees(theirs) or "lost" in (ours.policy, theirs.policy):
             return

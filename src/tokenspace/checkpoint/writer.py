@@ -26,9 +26,10 @@ from tokenspace.vocab import Vocabulary
 from .adapter import Adapter
 from .folder import read_json
 from .ids import Ids as Mapped
+from .ids import untie as untied
 from .ids import vocabulary_sizes
 from .model import Checkpoint
-from .target import TOKENIZER_FILES, Target
+from .target import TOKENIZER_FILES, Target, lone_specials
 from .tensors import VocabTensor
 from .weights import New, floats, place, read_rows, rewrite
 
@@ -37,15 +38,6 @@ __all__ = ["Written", "write"]
 _OTHER_WEIGHTS = re.compile(
     r".*\.(bin|pth?|ckpt|h5|msgpack|onnx|gguf|ot|tflite|npz|safetensors)(\.index\.json)?"
 )
-_HEADS = {
-    "gpt_neox": "embed_out.weight",
-    "bert": "cls.predictions.decoder.weight",
-    "roberta": "lm_head.decoder.weight",
-    "xlm-roberta": "lm_head.decoder.weight",
-    "distilbert": "vocab_projector.weight",
-    "modernbert": "decoder.weight",
-    "whisper": "proj_out.weight",
-}
 
 
 @dataclass(frozen=True)
@@ -99,7 +91,8 @@ def write(
         the model has an output matrix of its own, or gets one by ``untie``.
     others : mapping from tensor name to float32, optional
         The content of other vocabulary tensors, tokens along their axis. By default a token takes
-        what its partner had, and the mean over all partners where it has none.
+        what its partner had, and the mean over all partners where it has none; a special token
+        the mean over those of special tokens.
     partners : (V',) int64, optional
         For every token its token in the model's vocabulary, or -1. By default those of equal
         bytes or role.
@@ -271,16 +264,9 @@ class _Plan:
             made |= dict.fromkeys((tensor.name, *tensor.aliases), new)
         if self.untie:
             assert outer is not None
-            first = checkpoint.tensors[0]
-            name = _HEADS.get(checkpoint.model_type, "lm_head.weight")
-            made[name] = self._matrix(first, outer, source=False)
-            bias = name.removesuffix(".decoder.weight") + ".bias"
-            if bias in made:  # BERT and its kin: the layer's own bias was tied as well
-                made[name.replace(".weight", ".bias")] = made[bias]
-            if first.name.endswith("shared.weight") and "t5" not in checkpoint.model_type:
-                for side in ("encoder", "decoder"):  # BART's one flag ties these too
-                    alias = first.name.replace("shared", f"{side}.embed_tokens")
-                    made[alias] = made[first.name]
+            for name, one in checkpoint.ties.items():
+                made[name] = made[one]
+            made[checkpoint.head] = self._matrix(checkpoint.tensors[0], outer, source=False)
         return made
 
     def _check(self, values: npt.NDArray[np.float32], shape: tuple[int, ...], what: str) -> None:
@@ -334,6 +320,8 @@ class _Plan:
         found = partners >= 0
         shared = np.unique(partners[found])
         mean = (old[shared] if len(shared) else old).mean(axis=0, dtype=np.float64)
+        lone, specials = lone_specials(self.target.vocab, partners)
+        common = old[specials].mean(axis=0, dtype=np.float64) if len(lone) else mean
         if given is not None:
             given = np.moveaxis(np.asarray(given, np.float32), axis, 0)
             self._check(given, (self.tokens, *old.shape[1:]), tensor.name)
@@ -348,6 +336,7 @@ class _Plan:
                 return block
             mates = partners[start:stop]
             block[np.flatnonzero(mates >= 0)] = old[mates[mates >= 0]]
+            block[lone[(lone >= start) & (lone < stop)] - start] = common
             return block
 
         if axis == 0:
@@ -383,10 +372,7 @@ class _Plan:
             if tensor.role == "per_layer":
                 self._per_layer(config)
         if self.untie:
-            config["tie_word_embeddings"] = False
-            inner = config.get("text_config")
-            if isinstance(inner, dict) and "tie_word_embeddings" in inner:
-                inner["tie_word_embeddings"] = False
+            untied(config)
         return config
 
     def _per_layer(self, config: dict[str, Any]) -> None:

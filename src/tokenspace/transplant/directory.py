@@ -2,8 +2,9 @@
 
 The recipe is called on the input matrix, and for a model that is not tied once more on the output
 matrix, with the donor's output matrix as the donor. A recipe that is ``joint`` is called once, on
-both matrices side by side. Whatever is written appears under its name only after it was read again
-and has passed.
+both matrices side by side. Special tokens that only the target has (``<|im_start|>``) take the mean
+row of those that have a counterpart, whatever the method. The result appears under its name only
+after it was read again and has passed.
 """
 
 from __future__ import annotations
@@ -11,34 +12,29 @@ from __future__ import annotations
 import csv
 import logging
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import numpy as np
 
 from tokenspace.arrays import Ids
 from tokenspace.catalog import Entry
-from tokenspace.checkpoint import (
-    CHAT_TEMPLATES,
-    DIGITS,
-    Checkpoint,
-    Target,
-    VocabTensor,
-    Written,
-    write,
-)
-from tokenspace.checkpoint.folder import read_json
+from tokenspace.checkpoint.target import CHAT_TEMPLATES, DIGITS, Target, lone_specials
 from tokenspace.corpus import Corpus
 from tokenspace.errors import ConfigError, FormatError
 from tokenspace.recipe import Recipe, apply, evidence, make
 from tokenspace.report import Report
 from tokenspace.runner import Given, hashes, load_input, models_extra
 from tokenspace.table import EmbeddingTable
-from tokenspace.transplant.page import render
 from tokenspace.vocab import LEVELS, Vocabulary
+
+if TYPE_CHECKING:
+    from tokenspace.checkpoint import Checkpoint, VocabTensor, Written
 
 __all__ = [
     "Side",
@@ -142,6 +138,8 @@ def run(
     **settings: Any,
 ) -> Report:
     """Run one method of the family from paths to a directory (:func:`transplant_model`)."""
+    from tokenspace.checkpoint import Checkpoint
+
     recipe = make(entry.name, **{k: v for k, v in values.items() if k != "method"})
     kinds = {item.name: item.type for item in evidence(type(recipe))}
     first = {name: paths if isinstance(paths, str) else paths[0] for name, paths in given.items()}
@@ -194,6 +192,8 @@ def read_specials(given: Sequence[str]) -> dict[str, str]:
     found: dict[str, str] = {}
     for item in given:
         if Path(item).is_file():
+            from tokenspace.checkpoint.folder import read_json
+
             content = read_json(Path(item))
             if not isinstance(content, dict) or not all(
                 isinstance(old, str) for old in content.values()
@@ -218,13 +218,23 @@ class Side:
 
     ``table`` has a row for every token of the target; ``partners`` (V,) says whose row of the
     source was copied, -1 for none, and ``levels`` (V,) int8 by which level of the matching ladder
-    (0: none, else 1 + its place in :data:`tokenspace.vocab.LEVELS`).
+    (0: none, else 1 + its place in :data:`tokenspace.vocab.LEVELS`). ``lone`` are the special
+    tokens that took the mean row of those with a partner.
     """
 
     name: str
     table: EmbeddingTable
     partners: Ids
     levels: np.ndarray
+    lone: Ids
+
+    @cached_property
+    def origins(self) -> list[str]:
+        """Where the row of every token comes from: a level, or one of what is no copy."""
+        made = dict.fromkeys(self.table.notes.get("tokens", ()), "rebuilt")
+        made |= dict.fromkeys(self.lone.tolist(), "specials' mean")
+        levels = enumerate(self.levels.tolist())
+        return [LEVELS[level - 1] if level else made.get(i, "unknown") for i, level in levels]
 
 
 def transplant_model(
@@ -282,6 +292,9 @@ def transplant_model(
         Also written as ``report.json`` and ``report.html`` into ``out``, beside
         ``provenance.tsv``, which says of every row where it comes from.
     """
+    from tokenspace.checkpoint import Checkpoint, write
+    from tokenspace.transplant.page import render
+
     begin = time.perf_counter()
     source = source if isinstance(source, Checkpoint) else Checkpoint.open(source)
     if not isinstance(target, Target):
@@ -340,10 +353,13 @@ def _sides(
     recipe: Recipe, source: Checkpoint, target: Target, bag: dict[str, Any], untie: bool
 ) -> list[Side]:
     """Return the new rows of the input and, where the result has one, of the output matrix."""
+    from tokenspace.checkpoint import Checkpoint
+
     match = target.vocab.match(source.vocab)
     partners, levels = match.ids.copy(), match.steps.copy()
     for new, old in target.copies.items():
         partners[new], levels[new] = old, LEVELS.index("special") + 1
+    lone, specials = lone_specials(target.vocab, partners)
     names = ["input"] if source.tied and not untie else ["input", "output"]
     donor = bag.get("donor")
     bag.setdefault("model", source)
@@ -356,6 +372,8 @@ def _sides(
         rows = result.vectors.copy()
         for new, old in target.copies.items():
             rows[new] = table.vectors[old]
+        if len(lone):
+            rows[lone] = table.vectors[specials].mean(axis=0, dtype=np.float64)
         return result.replace(vectors=rows)
 
     if getattr(recipe, "joint", False) and len(names) == 2:
@@ -366,7 +384,7 @@ def _sides(
         tables = [whole.replace(vectors=np.ascontiguousarray(half)) for half in halves]
     else:
         tables = [made(source.table(name), name) for name in names]
-    return [Side(n, t, partners, levels) for n, t in zip(names, tables, strict=True)]
+    return [Side(n, t, partners, levels, lone) for n, t in zip(names, tables, strict=True)]
 
 
 def _name(target: Target) -> str:
@@ -376,14 +394,14 @@ def _name(target: Target) -> str:
 
 def _counts(side: Side) -> dict[str, float]:
     """Count the rows by where they come from."""
-    counts = {
-        f"copied_{level}": float((side.levels == step).sum())
-        for step, level in enumerate(LEVELS, 1)
-        if (side.levels == step).any()
+    found = Counter(side.origins)
+    copied = {f"copied_{level}": float(found[level]) for level in LEVELS if found[level]}
+    return {
+        **copied,
+        "rebuilt": float(found["rebuilt"]),
+        "specials_mean": float(found["specials' mean"]),
+        "unknown": float(found["unknown"]),
     }
-    new = int((side.levels == 0).sum())
-    rebuilt = len(set(side.table.notes.get("tokens", ())) & set(np.flatnonzero(side.levels == 0)))
-    return {**counts, "rebuilt": float(rebuilt), "unknown": float(new - rebuilt)}
 
 
 def _tensor(source: Checkpoint, tensor: VocabTensor, rows: int) -> dict[str, Any]:
@@ -412,7 +430,10 @@ def _warnings(source: Vocabulary, sides: Sequence[Side], sampled: bool) -> list[
     alone = [vocab.tokens[i] for i in vocab.specials if vocab.tokens[i] and mates[i] < 0]
     if alone:
         shown = ", ".join(alone[:12]) + (f" and {len(alone) - 12} more" if alone[12:] else "")
-        said.append(f"special tokens without a counterpart: {shown} (--specials NEW=OLD names one)")
+        what = "; they take the mean row of those that have one" if len(sides[0].lone) else ""
+        said.append(
+            f"special tokens without a counterpart: {shown}{what} (--specials NEW=OLD names one)"
+        )
     for side in sides:
         flagged = side.table.notes.get("flagged")
         if flagged:
@@ -432,16 +453,14 @@ def _provenance(path: Path, source: Vocabulary, sides: Sequence[Side]) -> None:
             notes = side.table.notes
             place = {token: index for index, token in enumerate(notes.get("tokens", ()))}
             for i, token in enumerate(side.table.vocab.tokens):
-                mate, level = int(side.partners[i]), int(side.levels[i])
+                mate, origin = int(side.partners[i]), side.origins[i]
                 if mate >= 0:
-                    lines.writerow(
-                        [side.name, i, token, LEVELS[level - 1], mate, source.tokens[mate]]
-                    )
-                elif i in place:
+                    lines.writerow([side.name, i, token, origin, mate, source.tokens[mate]])
+                elif origin == "rebuilt":
                     figures = [_figure(notes.get(name), place[i]) for name in columns]
-                    lines.writerow([side.name, i, token, "rebuilt", "", "", *figures])
+                    lines.writerow([side.name, i, token, origin, "", "", *figures])
                 else:
-                    lines.writerow([side.name, i, token, "unknown"])
+                    lines.writerow([side.name, i, token, origin])
 
 
 def _figure(values: Any, index: int) -> str:

@@ -10,7 +10,6 @@ import numpy as np
 
 from tokenspace.page import draw, figure, heading, page, table
 from tokenspace.report import Report
-from tokenspace.vocab import LEVELS
 
 if TYPE_CHECKING:
     from tokenspace.checkpoint import Checkpoint
@@ -26,7 +25,8 @@ def render(report: Report, source: Checkpoint, sides: Sequence[Side]) -> str:
     """Return the page: where the rows come from, what it cost, and how the rows look."""
     metrics = dict(report.metrics)
     copied = {k: v for k, v in metrics.items() if k.startswith("copied_")}
-    origins = {**copied, "rebuilt": metrics["rebuilt"], "unknown": metrics["unknown"]}
+    new = ("rebuilt", "specials_mean", "unknown")
+    origins = copied | {name: metrics[name] for name in new}
     shared = int(sum(copied.values()))
     lead = (
         f"{shared:,} tokens kept their rows, {int(metrics['rebuilt']):,} were rebuilt, "
@@ -98,17 +98,13 @@ def _residuals(axes: Any, residuals: Sequence[float]) -> None:
 
 def _examples(source: Checkpoint, side: Side) -> list[list[str]]:
     """Return some tokens of every origin, spread over the ids."""
-    rebuilt = set(side.table.notes.get("tokens", ()))
     origins: dict[str, list[int]] = {}
-    for i, level in enumerate(side.levels.tolist()):
-        kind = "rebuilt" if not level and i in rebuilt else f"level {level}" if level else "unknown"
-        origins.setdefault(kind, []).append(i)
+    for i, origin in enumerate(side.origins):
+        origins.setdefault(origin, []).append(i)
     rows = []
-
-    for kind, ids in origins.items():
+    for origin, ids in origins.items():
         for i in ids[:: max(1, len(ids) // 6)][:6]:
             mate = int(side.partners[i])
-            how = LEVELS[int(side.levels[i]) - 1] if side.levels[i] else kind
             token = source.vocab.tokens[mate] if mate >= 0 else ""
-            rows.append([repr(side.table.vocab.tokens[i]), how, repr(token) if token else ""])
+            rows.append([repr(side.table.vocab.tokens[i]), origin, repr(token) if token else ""])
     return rows
