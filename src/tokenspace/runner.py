@@ -21,7 +21,15 @@ from .report import Report
 if TYPE_CHECKING:
     import click
 
-__all__ = ["DirectoryModule", "hashes", "load_input", "located", "models_extra", "run_method"]
+__all__ = [
+    "DirectoryModule",
+    "hashes",
+    "is_model",
+    "load_input",
+    "located",
+    "models_extra",
+    "run_method",
+]
 
 Given = str | Sequence[str]
 
@@ -29,13 +37,15 @@ _WHOLE = 1 << 26  # bytes of a tensor file that are hashed; of a longer one its 
 
 
 class DirectoryModule(Protocol):
-    """A module that applies a family's methods to a whole model directory."""
+    """A module that applies a family's methods to a whole model directory.
+
+    ``FILES`` are those of which such a directory has one.
+    """
+
+    FILES: tuple[str, ...]
 
     def options(self) -> list[click.Option]:
         """Return the options that every method of the family gets for it."""
-
-    def applies(self, given: Mapping[str, Given]) -> bool:
-        """Tell whether the inputs ask for a model directory instead of a table."""
 
     def run(
         self,
@@ -53,6 +63,16 @@ def directory_module(entry: Entry) -> DirectoryModule | None:
     """Return the module that applies the methods of an entry's family to model directories."""
     name = catalog.family(entry.family).directory
     return cast("DirectoryModule", import_module(name)) if name else None
+
+
+def is_model(paths: Given, files: Sequence[str]) -> bool:
+    """Tell whether an input is a model directory, and not a table or one of its matrices."""
+    first = [paths] if isinstance(paths, str) else paths[:1]
+    return any(
+        not (Path(path) / "table.json").is_file()
+        and any((Path(path) / file).is_file() for file in files)
+        for path in first
+    )
 
 
 def located(kind: Any, name: str) -> str:
@@ -129,7 +149,7 @@ def run_method(
         for name, paths in given.items()
     }
     module = directory_module(entry)
-    if module is not None and module.applies(given):
+    if module is not None and is_model(given.get("source", ()), module.FILES):
         return module.run(entry, recipe.to_dict(), given, out, force, **options)
     trust = bool(options.pop("trust_remote_code", False))
     for name, value in options.items():

@@ -29,9 +29,9 @@ from .hollow import hollow
 from .page import render
 from .table import errors_of
 
-__all__ = ["applies", "compress_model", "options", "run"]
+__all__ = ["FILES", "compress_model", "options", "run"]
 
-_FILES = ("config.json", "modules.json")
+FILES = ("config.json", "modules.json")
 
 
 def options() -> list[click.Option]:
@@ -63,15 +63,6 @@ def options() -> list[click.Option]:
         ),
         click.Option(["--no-validate"], is_flag=True, help="do not load and measure the result"),
     ]
-
-
-def applies(given: Mapping[str, Given]) -> bool:
-    """Tell whether ``source`` is a model directory, and not a table or one of its matrices."""
-    source = given.get("source")
-    if not source:
-        return False
-    folder = Path(source if isinstance(source, str) else source[0])
-    return not (folder / "table.json").is_file() and any((folder / f).is_file() for f in _FILES)
 
 
 def run(

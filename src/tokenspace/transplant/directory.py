@@ -29,7 +29,7 @@ from tokenspace.corpus import Corpus
 from tokenspace.errors import ConfigError, FormatError
 from tokenspace.recipe import Recipe, apply, evidence, make
 from tokenspace.report import Report
-from tokenspace.runner import Given, hashes, load_input, models_extra
+from tokenspace.runner import Given, hashes, is_model, load_input, models_extra
 from tokenspace.table import EmbeddingTable
 from tokenspace.vocab import LEVELS, Vocabulary
 
@@ -37,14 +37,16 @@ if TYPE_CHECKING:
     from tokenspace.checkpoint import Checkpoint, VocabTensor, Written
 
 __all__ = [
+    "FILES",
     "Side",
-    "applies",
     "options",
     "read_mapping",
     "read_specials",
     "run",
     "transplant_model",
 ]
+
+FILES = ("config.json", "modules.json", "adapter_config.json")
 
 log = logging.getLogger(__name__)
 
@@ -111,16 +113,6 @@ def options() -> list[click.Option]:
     ]
 
 
-def applies(given: Mapping[str, Given]) -> bool:
-    """Tell whether ``source`` is a model directory, and not a table or one of its matrices."""
-    source = given.get("source")
-    if not source:
-        return False
-    folder = Path(source if isinstance(source, str) else source[0])
-    files = ("config.json", "modules.json", "adapter_config.json")
-    return not (folder / "table.json").is_file() and any((folder / f).is_file() for f in files)
-
-
 def run(
     entry: Entry,
     values: Mapping[str, Any],
@@ -152,7 +144,7 @@ def run(
     )
     bag: dict[str, Any] = {}
     for name, paths in given.items():
-        if name == "donor" and applies({"source": paths}):
+        if name == "donor" and is_model(paths, FILES):
             bag[name] = Checkpoint.open(first[name], trust_remote_code=trust_remote_code)
         elif name not in ("source", "target"):
             bag[name] = load_input(kinds[name], paths, trust_remote_code=trust_remote_code)
