@@ -201,6 +201,13 @@ CATALOG = (
     ),
     Entry(
         "words",
+        "ppmi_svd",
+        "tokenspace.words.ppmi_svd:PPMISVD",
+        "TACL 3, 2015",
+        "Count which words stand near each other, and factorise how far that is beyond chance.",
+    ),
+    Entry(
+        "words",
         "sgns",
         "tokenspace.words.sgns:SGNS",
         "arXiv:1310.4546",
