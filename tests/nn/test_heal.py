@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 import transformers as tf
 from safetensors.torch import load_file, save_file
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 
 from tokenspace.errors import InputError
 from tokenspace.nn.encoder import load_encoder
@@ -18,11 +19,17 @@ from tokenspace.nn.heal import (
     NEAR,
     PIECE,
     VARIANTS,
+    WEAK,
+    _aligned,
     _difference,
     _edited,
     _families,
+    _pages,
     _piece,
+    _Reader,
+    _start,
     _words,
+    distil,
     heal,
 )
 from tokenspace.nn.score import bits_per_byte
@@ -89,11 +96,33 @@ def seeded() -> None:
     tf.utils.logging.disable_progress_bar()
 
 
-def test_a_student_comes_back_to_its_teacher(tmp_path: Path) -> None:
-    teacher, student = folder(tmp_path / "teacher"), folder(tmp_path / "student")
+def pair(path: Path) -> tuple[Path, Path]:
+    """Return a teacher, and a copy of it with half of its words damaged."""
+    teacher, student = folder(path / "teacher"), folder(path / "student")
     for name in ("model.safetensors", "config.json"):
         (student / name).write_bytes((teacher / name).read_bytes())
     damage(student)
+    return teacher, student
+
+
+def test_a_student_comes_back_to_its_teacher_by_training_alone(tmp_path: Path) -> None:
+    teacher, student = (load_encoder(str(path)) for path in pair(tmp_path))
+    target = teacher.encode(TEXTS[:20])
+
+    def distance() -> float:
+        return float(np.square(student.encode(TEXTS[:20]) - target).mean())
+
+    before = distance()
+    batches = _families(TEXTS, [], seed=0)
+    _, healed = distil(teacher, student, batches, seconds=None, total=150, seed=0)
+    assert healed.steps == 150
+    assert healed.loss_last < 0.2 * healed.loss_first
+    assert distance() < 0.5 * before
+
+
+@pytest.mark.parametrize("limit", [{"total": 5}, {"seconds": 0.5}])
+def test_healing_starts_from_what_the_teacher_read(limit: dict[str, Any], tmp_path: Path) -> None:
+    teacher, student = pair(tmp_path)
     names = set(load_file(student / "model.safetensors"))
     target = load_encoder(str(teacher)).encode(TEXTS[:20])
 
@@ -101,11 +130,100 @@ def test_a_student_comes_back_to_its_teacher(tmp_path: Path) -> None:
         return float(np.square(load_encoder(str(student)).encode(TEXTS[:20]) - target).mean())
 
     before = distance()
-    healed = heal(teacher, student, TEXTS, total=150)
-    assert healed.steps == 150
-    assert healed.loss_last < 0.2 * healed.loss_first
-    assert distance() < 0.5 * before
+    healed = heal(teacher, student, TEXTS, **limit)  # so few steps alone leave 9/10 of it
+    assert healed.seconds > 0
+    assert distance() < 0.1 * before
     assert set(load_file(student / "model.safetensors")) == names
+
+
+def test_rows_that_raise_the_loss_are_not_taken(tmp_path: Path) -> None:
+    teacher, student = (load_encoder(str(path)) for path in pair(tmp_path))
+    batches = [next(_families(TEXTS, [], seed=0))]
+    table = student.body.network.get_input_embeddings().weight  # type: ignore[attr-defined]
+    damaged = table.detach().numpy().copy()
+    _start(teacher, student, lambda _, given: given * 3 - given[::-1], batches)
+    np.testing.assert_array_equal(table.detach().numpy(), damaged)
+    _start(teacher, student, lambda E, _: E, batches)
+    good = table.detach().numpy().copy()
+    assert (good != damaged).any()
+    _start(teacher, student, lambda *_: damaged, batches)
+    np.testing.assert_array_equal(table.detach().numpy(), good)
+
+
+def uncased(words: list[str]) -> _Reader:
+    made = Tokenizer(models.WordPiece({word: i for i, word in enumerate(words)}))
+    made.normalizer = normalizers.BertNormalizer()
+    made.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    return _Reader(made, Vocabulary.of(made, roles={"unk": "[UNK]"}))
+
+
+def test_rows_of_three_words_by_hand() -> None:
+    source = uncased(["[UNK]", "the", "cat", "##s", "ate", "##ate"])
+    pieces = ["<unk>", "▁", "▁The", "▁ca", "ts", "ate", "▁dog"]
+    made = Tokenizer(models.Unigram([(piece, -1.0) for piece in pieces], unk_id=0))
+    made.pre_tokenizer = pre_tokenizers.Metaspace()
+    target = _Reader(made, Vocabulary.of(made))
+    text = "The cats ate ☃"
+    cut = ["▁The", "▁ca", "ts", "▁", "ate", "▁", "☃"]
+    assert made.encode(text).tokens == cut
+    assert source.tokenizer.encode(text).tokens == ["the", "cat", "##s", "ate", "[UNK]"]
+    E, given = np.eye(6, dtype=np.float32), np.full((7, 6), 0.5, np.float32)
+    the, cat, s, ate = E[1:5]
+    rows = _aligned(E, given, source, target, iter([([text], 1.0)]))
+    for token, mean in ((2, the), (3, cat), (4, (cat + s) / 2), (5, ate)):
+        np.testing.assert_allclose(rows[token], (mean + WEAK * 0.5) / (1 + WEAK), rtol=1e-6)
+    np.testing.assert_array_equal(rows[[0, 1, 6]], given[[0, 1, 6]])  # ☃, white space, not met
+    again = [([text, "ate cats"], 1.0), (["cat ts"], WEAK)]  # source: cat, [UNK], which is no row
+    rows = _aligned(E, given, source, target, iter(again))
+    np.testing.assert_allclose(rows[5], (2 * ate + WEAK * 0.5) / (2 + WEAK), rtol=1e-6)
+    np.testing.assert_allclose(rows[4], (cat + s + WEAK * 0.5) / (2 + WEAK), rtol=1e-6)
+    np.testing.assert_allclose(
+        rows[3], (2 * cat + WEAK * cat + WEAK * 0.5) / (2 + 2 * WEAK), rtol=1e-6
+    )
+
+
+def test_rows_of_bytes_against_a_slow_loop() -> None:
+    draw = np.random.default_rng(0)
+    words = ["Émile", "naïve", "☃☃", "two  gaps", "İstanbul", "ﬁne", "a-b", "", "…", *WORDS]
+    texts = [" ".join(draw.choice(words, 9)) for _ in range(60)]
+    made = Tokenizer(models.BPE())
+    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=300, initial_alphabet=alphabet, show_progress=False)
+    made.train_from_iterator(texts, trainer)
+    target = _Reader(made, Vocabulary.of(made))
+    letters = [*"abcdefghijklmnopqrstuvwxyz☃-"]
+    source = uncased(["[UNK]", *letters, *(f"##{letter}" for letter in letters), "house", "##use"])
+    E = draw.standard_normal((len(source.vocab), 4)).astype(np.float32)
+    given = draw.standard_normal((len(target.vocab), 4)).astype(np.float32)
+
+    total, count = np.zeros(given.shape), np.zeros(len(given))
+    for text in texts:
+        one, other = made.encode(text), source.tokenizer.encode(text)
+        for t, token, span in zip(one.ids, one.tokens, one.offsets, strict=True):
+            common = [len({*range(*span)} & {*range(*there)}) for there in other.offsets]
+            common = [0 if s == 0 else o for s, o in zip(other.ids, common, strict=True)]
+            if token != "Ġ" and sum(common):
+                total[t] += np.average(E[other.ids].astype(np.float64), axis=0, weights=common)
+                count[t] += 1
+    expected = np.where(count[:, None] > 0, (total + WEAK * given) / (count[:, None] + WEAK), given)
+    rows = _aligned(E, given, source, target, [(texts[:25], 1.0), (texts[25:], 1.0)])
+    np.testing.assert_allclose(rows, expected, rtol=1e-4, atol=1e-6)
+    forms = [target.vocab.surfaces[t] for t in np.flatnonzero(count)]
+    parts = [form for form in forms if "\ufffd" in form.decode("utf-8", errors="replace")]
+    assert len(parts) > 1  # tokens of some bytes of a character
+
+
+def test_pages_hold_every_kth_text_and_all_words() -> None:
+    texts = [f"text {i:05}" for i in range(1000)]  # of 10 characters
+    words = [f"w{i}" for i in range(30)]
+    for most, step in ((20_000, 1), (10_000, 1), (5_000, 2), (3_000, 4)):
+        pages = list(_pages(texts, words, most))
+        assert [t for page, weight in pages if weight == 1 for t in page] == texts[::step]
+        assert (
+            " ".join(t for page, weight in pages if weight == WEAK for t in page).split() == words
+        )
+    assert [t for page, _ in _pages(texts, [], 0) for t in page] == texts[:1]
 
 
 def test_the_difference_by_hand_counts_pairs_within_a_family_again() -> None:

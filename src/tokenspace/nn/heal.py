@@ -18,21 +18,40 @@ texts lives on what tells them apart; hence the edits, and the weight of their p
 vocabulary are among them because the texts that five minutes suffice for hold few of its words.
 
 The rows of the new vocabulary learn at the full rate, the rest of the model at ``BODY`` of it.
+
+An encoder's rows start from what its teacher read in the same places, which the form of a token
+does not tell: T5 may write "ate" as ``▁`` and ``ate``, and a transplant gives the latter the row
+of ``##ate``, a continuation, though it starts a word here. Let token s of the teacher and an
+occurrence of token t have o characters of the texts in common, n be the number of occurrences of
+t, and e_t the row that the transplant gave. Then ::
+
+    E'_t = (Σ_occurrences (Σ_s o E_s / Σ_s o) + WEAK e_t) / (n + WEAK)
+
+The words of the teacher's vocabulary are among the texts, and an occurrence in them counts
+``WEAK``. Special tokens, white space and tokens never met keep their rows; all tokens do if the
+loss of the first batches is no lower with the new ones, as in a model that was healed before.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from scipy.sparse import csr_array
+from tokenizers import Tokenizer
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize
 
+from tokenspace.arrays import Floats2d, Ids, Ids2d
 from tokenspace.checkpoint import Checkpoint
 from tokenspace.checkpoint.weights import New, rewrite
 from tokenspace.errors import InputError
@@ -49,6 +68,7 @@ from tokenspace.vocab import Vocabulary
 __all__ = ["BODY", "Healed", "distil", "heal"]
 
 Batch = TypeVar("Batch")
+Page = tuple[list[str], float]
 
 RATE = 1e-3
 BODY = 0.05  # share of the rate for what is not a row of the vocabulary
@@ -60,6 +80,9 @@ PIECE = 12  # words at most
 CAPITAL = 0.1  # share of the words put in that get a capital: an uncased teacher knows none
 NEAR = 10.0  # weight of the pairs within families
 TOGETHER = 512  # families that are sorted by length, for less padding
+WEAK = 0.1  # of an occurrence: one in a word of the vocabulary, and the row that was given
+READ = 2_000_000  # characters of text that rows start from, in SECONDS or for steps alone
+TRIED = 2  # batches whose loss says which rows to start from
 WINDOW = 128  # tokens in a window of a language model
 MASKED = 0.15
 
@@ -90,8 +113,8 @@ def heal(
     Parameters
     ----------
     source
-        The model that ``result`` was made from; the teacher of an encoder. Its vectors are
-        computed within the time.
+        The model that ``result`` was made from; the teacher of an encoder. Its vectors, and the
+        rows to start from, are computed within the time.
     texts
         Plain texts, such as sentences, of the kind that the model is for. Blank ones are left out.
     seed
@@ -115,10 +138,9 @@ def heal(
         )
     model = language_model(checkpoint.root)
     if model is None:
-        student = load_encoder(str(checkpoint.root))
-        teacher = load_encoder(str(source))
-        families = _families(texts, _words(Checkpoint.open(source).vocab), seed)
-        module, healed = distil(teacher, student, families, seconds=seconds, total=total, seed=seed)
+        module, healed = _encoder(
+            str(source), checkpoint, texts, seconds=seconds, total=total, seed=seed
+        )
     else:
         module, healed = _language(
             model, checkpoint, texts, seconds=seconds, total=total, seed=seed
@@ -127,14 +149,48 @@ def heal(
     return healed
 
 
+def _encoder(
+    source: str,
+    checkpoint: Checkpoint,
+    texts: Sequence[str],
+    *,
+    seconds: float | None,
+    total: int | None,
+    seed: int,
+) -> tuple[nn.Module, Healed]:
+    """Train an encoder to give the vectors of its source, from rows that the source's suggest."""
+    student, teacher = load_encoder(str(checkpoint.root)), load_encoder(source)
+    begin = time.perf_counter()
+    vocab = Checkpoint.open(source).vocab
+    words = _words(vocab)
+    pages = _pages(texts, words, int(READ * (SECONDS if seconds is None else seconds) / SECONDS))
+    readers = (
+        _Reader(teacher.body.tokenizer, vocab),
+        _Reader(student.body.tokenizer, checkpoint.vocab),
+    )
+    families = _families(texts, words, seed)
+    first = list(islice(families, TRIED))
+    _start(teacher, student, lambda E, given: _aligned(E, given, *readers, pages), first)
+    spent = time.perf_counter() - begin
+    left = None if seconds is None else max(0.0, seconds - spent)
+    batches = chain(first, families)
+    module, healed = distil(teacher, student, batches, seconds=left, total=total, seed=seed)
+    return module, replace(healed, seconds=healed.seconds + spent)
+
+
+def _network(encoder: ModelEncoder) -> nn.Module:
+    body: Any = encoder.body
+    network: nn.Module = body.network if hasattr(body, "network") else body.model
+    return network
+
+
 class _Student(nn.Module):
     """An encoder's body as one module: padded ids to one vector a text."""
 
     def __init__(self, encoder: ModelEncoder) -> None:
         super().__init__()
         self.encoder = encoder
-        body: Any = encoder.body
-        self.network: nn.Module = body.network if hasattr(body, "network") else body.model
+        self.network = _network(encoder)
 
     def train(self, mode: bool = True) -> Self:
         """Stay in evaluation mode: a teacher without dropout is matched without it."""
@@ -159,15 +215,16 @@ def distil(
     The texts of a batch are families, one after another, of 1 + ``VARIANTS`` texts each.
     """
     module = _Student(student)
-
-    def loss(network: nn.Module, texts: list[str]) -> Tensor:
-        S: Tensor = network(texts)
-        T = torch.from_numpy(teacher.encode(texts, batch_size=len(texts)))
-        return _difference(S, normalize(T, dim=1).to(S.device))
-
+    loss = partial(_loss, teacher)
     return module.network, _train(
         module, loss, batches, _is_row, seconds=seconds, total=total, seed=seed
     )
+
+
+def _loss(teacher: ModelEncoder, network: nn.Module, texts: list[str]) -> Tensor:
+    S: Tensor = network(texts)
+    T = torch.from_numpy(teacher.encode(texts, batch_size=len(texts)))
+    return _difference(S, normalize(T, dim=1).to(S.device))
 
 
 def _difference(S: Tensor, T: Tensor) -> Tensor:
@@ -191,6 +248,106 @@ def _words(vocab: Vocabulary) -> list[str]:
         if word.startswith(" ") and len(word) > 3 and word[1:].isalpha():
             found.append(word[1:])
     return found
+
+
+def _pages(texts: Sequence[str], words: Sequence[str], most: int) -> Iterator[Page]:
+    """Yield texts and the weight of an occurrence in them: about ``most`` characters, then words.
+
+    Of texts that hold k times as many characters every k-th is read.
+    """
+    step = math.ceil(sum(map(len, texts)) / max(1, most))
+    lines = [" ".join(words[i : i + PIECE]) for i in range(0, len(words), PIECE)]
+    for chosen, weight in ((texts[::step], 1.0), (lines, WEAK)):
+        for i in range(0, len(chosen), TOGETHER):
+            yield list(chosen[i : i + TOGETHER]), weight
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """A tokenizer that says which characters its tokens stand for."""
+
+    tokenizer: Tokenizer
+    vocab: Vocabulary
+
+    @cached_property
+    def own(self) -> Ids:
+        """The tokens that stand for something to be seen: neither special nor white space."""
+        seen = [bool(surface.strip()) for surface in self.vocab.surfaces]
+        return np.setdiff1d(np.flatnonzero(seen), list(self.vocab.specials))
+
+    def __call__(self, texts: Sequence[str]) -> tuple[Ids, Ids2d]:
+        """Return ids (N,) and spans (N, 2), start and end in the texts laid end to end."""
+        ids: list[int] = []
+        spans: list[tuple[int, int]] = []
+        begin = 0
+        encodings = self.tokenizer.encode_batch(texts, add_special_tokens=False)
+        for text, encoding in zip(texts, encodings, strict=True):
+            ids += encoding.ids
+            spans += [(begin + start, begin + end) for start, end in encoding.offsets]
+            begin += len(text)
+        found, places = np.array(ids, np.int64), np.array(spans, np.int64).reshape(-1, 2)
+        kept = np.isin(found, self.own) & (places[:, 0] < places[:, 1])
+        return found[kept], places[kept]
+
+
+def _aligned(
+    E: Floats2d, given: Floats2d, source: _Reader, target: _Reader, pages: Iterable[Page]
+) -> Floats2d:
+    """Return E' (V', D) of the module's text, from E (V, D) and the rows given (V', D)."""
+    W: Any = csr_array((len(given), len(E)))
+    n = np.zeros(len(given))
+    for texts, weight in pages:
+        t, here = target(texts)
+        s, there = source(texts)
+        i, j, common = _overlaps(here, there)
+        covered = np.bincount(i, common, len(t))
+        W += csr_array((weight * common / covered[i], (t[i], s[j])), W.shape)
+        n += weight * np.bincount(t[covered > 0], minlength=len(given))
+    met = n > 0
+    rows = given.copy()
+    rows[met] = (W[met] @ E + WEAK * given[met]) / (n[met, None] + WEAK)
+    return rows
+
+
+def _overlaps(a: Ids2d, b: Ids2d) -> tuple[Ids, Ids, Ids]:
+    """Return all (i, j) whose spans have characters in common, and how many.
+
+    ``a`` (M, 2) and ``b`` (N, 2) are spans in the order of the text, none of them empty.
+    """
+    first = np.searchsorted(b[:, 1], a[:, 0], side="right")
+    count = np.searchsorted(b[:, 0], a[:, 1], side="left") - first
+    i = np.repeat(np.arange(len(a)), count)
+    j = np.arange(len(i)) + np.repeat(first - np.cumsum(count) + count, count)
+    return i, j, np.minimum(a[i, 1], b[j, 1]) - np.maximum(a[i, 0], b[j, 0])
+
+
+def _start(
+    teacher: ModelEncoder,
+    student: ModelEncoder,
+    rows: Callable[[Floats2d, Floats2d], Floats2d],
+    batches: Sequence[list[str]],
+) -> None:
+    """Set the student's rows to ``rows(E, given)``, if that lowers the loss of the batches."""
+    E, given = _table(teacher), _table(student)
+    if E is None or given is None or E.shape[1] != given.shape[1]:
+        return
+    module = _Student(student)
+
+    def loss() -> float:
+        return sum(float(_loss(teacher, module, texts)) for texts in batches)
+
+    with torch.no_grad():
+        before, old = loss(), given.clone()
+        new = rows(E.float().cpu().numpy(), given.float().cpu().numpy())
+        given.copy_(torch.from_numpy(new))
+        if not loss() < before:
+            given.copy_(old)
+
+
+def _table(encoder: ModelEncoder) -> Tensor | None:
+    """Return the matrix of the vocabulary, where it is one of the network's own."""
+    named = _network(encoder).named_parameters()
+    return next((parameter.detach() for name, parameter in named if _is_row(name)), None)
 
 
 def _families(texts: Sequence[str], words: Sequence[str], seed: int) -> Iterator[list[str]]:
