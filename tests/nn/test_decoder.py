@@ -103,6 +103,9 @@ def test_threads_are_set_and_put_back():
         assert torch.get_num_threads() == before
 
 
-def test_the_trial_of_bf16_gives_an_answer():
-    assert quicker_in_bf16() in (True, False)
-    assert quicker_in_bf16() is quicker_in_bf16()
+def test_bf16_is_for_processors_with_instructions_for_it(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    for avx512, amx in ((False, False), (True, False), (False, True)):
+        monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda has=avx512: has)
+        monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda has=amx: has)
+        assert quicker_in_bf16() is (avx512 or amx)

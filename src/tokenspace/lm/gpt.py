@@ -39,7 +39,7 @@ Cost
 ----
 6 (12 L d² + V d) + 6 L C d floating-point operations a token, and C · batch · V floats for the
 logits. One core trains some ten thousand tokens a second of d = 96, two layers, V = 2,048.
-bfloat16 is used where a short trial shows that it is quicker, which on many CPUs it is not.
+bfloat16 is used where the machine has instructions for it, which many CPUs have not.
 
 When not to use it
 ------------------

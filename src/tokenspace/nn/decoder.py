@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from functools import cache
 from itertools import islice
 
 import numpy as np
@@ -74,23 +72,15 @@ def next_token_loss(*, bf16: bool = False) -> Callable[[nn.Module, Tensor], Tens
     return loss
 
 
-@cache
 def quicker_in_bf16() -> bool:
-    """Tell whether this machine multiplies matrices faster in bfloat16: a trial of some 50 ms.
+    """Tell whether this machine has instructions that multiply bfloat16: the same every time.
 
-    It must be faster by half, since casting to and fro costs something too.
+    Without them (AVX-512 BF16 or AMX of a processor, or a GPU's) it is slower than float32.
     """
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    times = []
-    for dtype in (torch.float32, torch.bfloat16):
-        matrix = torch.ones((512, 512), dtype=dtype, device=device)
-        best = float("inf")
-        for _ in range(4):  # the first one warms up
-            begin = time.perf_counter()
-            float((matrix @ matrix)[0, 0])
-            best = min(best, time.perf_counter() - begin)
-        times.append(best)
-    return times[1] * 1.5 < times[0]
+    if torch.cuda.is_available():
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    has = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return bool(has)
 
 
 @contextmanager
