@@ -26,7 +26,6 @@ SETTINGS = ("--text-field", "text", "--dim", "64", "--epochs", "1", "--threads",
 
 _SEARCH = """
 import json, statistics, sys, time
-from pathlib import Path
 from tokenspace import Space
 
 def status(field):

@@ -4,7 +4,8 @@ A *job* is a function of one item: split documents into passages, encode a range
 the encodings of a range. It is mapped over the items here (:data:`HERE`) or by Ray's workers
 (``engine="ray"``), always in the order of the items, so that a space has the same bytes either
 way. A job is sent to workers as what it needs to open its files again: the space's directory must
-be in the same place on every machine of the cluster.
+be in the same place on every machine of the cluster. Pickles pass between this process and its own
+workers alone, as all that Ray sends; none is read from a file.
 """
 
 from __future__ import annotations

@@ -31,8 +31,8 @@ Cost
 ----
 Memory: 12 bytes a pair of words that meet, twice while it is built, and 8 V (D + 10) bytes a basis.
 Time: some tens of nanoseconds a token and distance for counting, then 6 products of X with D + 10
-columns. 4.4 million words of novels take four seconds of one core, where ten epochs of skip-gram
-take twenty.
+columns. 4.4 million words of novels take four seconds of one core with OPENBLAS_NUM_THREADS=1 (on a
+busy machine the waiting of its threads costs several times that), ten epochs of skip-gram twenty.
 
 When not to use it
 ------------------
