@@ -50,13 +50,15 @@ class Family:
     """A verb: what the user wants done, and what a call takes and gives.
 
     ``directory`` names the module that applies the family's methods to a whole model directory
-    (:class:`tokenspace.runner.DirectoryModule`).
+    (:class:`tokenspace.runner.DirectoryModule`). ``of_words`` says that its methods find the words
+    of a corpus, unless a tokenizer is given.
     """
 
     name: str
     summary: str
     signature: str
     directory: str = ""
+    of_words: bool = False
 
 
 FAMILIES = (
@@ -67,14 +69,19 @@ FAMILIES = (
         "tokenspace.transplant.directory",
     ),
     Family("tokenize", "Learn a tokenizer from text.", "(corpus) -> Vocabulary"),
-    Family("words", "Learn vectors for words or tokens from text.", "(corpus) -> EmbeddingTable"),
+    Family(
+        "words",
+        "Learn vectors for words or tokens from text.",
+        "(corpus) -> EmbeddingTable",
+        of_words=True,
+    ),
     Family(
         "compress",
         "Store a table of vectors in fewer bytes.",
         "(source) -> Lookup",
         "tokenspace.compress.directory",
     ),
-    Family("encode", "Turn texts into vectors.", "(corpus) -> TextEncoder"),
+    Family("encode", "Turn texts into vectors.", "(corpus) -> TextEncoder", of_words=True),
     Family("retrieve", "Search documents by the vectors of their tokens.", "(docs) -> Index"),
     Family("lm", "Train a small language model.", "(corpus) -> LanguageModel"),
 )

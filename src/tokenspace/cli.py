@@ -168,7 +168,7 @@ INPUTS = {
     "Floats2d": "vectors: a table, a file of word vectors, or an .npy",
     "Ids": "whole numbers, one for every row: one a line, an .npy, or a table with counts",
     "Checkpoint": "a model: directory, package or hub id",
-    "Corpus": "text: files or directories",
+    "Corpus": "text: files (also packed), folders, - for standard input, or table.csv#FIELD",
     "EmbeddingTable": "vectors: a table, a file of word vectors, or a model",
     "Hypernet": "a network that tokenspace hypernet made",
     "Pairs": "pairs of texts: a file of two columns, or two files of equal lines",
@@ -190,6 +190,21 @@ def _input_option(item: Evidence) -> click.Option:
     )
 
 
+def _reading_options() -> list[click.Option]:
+    how = click.Choice(["words", "whitespace", "spacy"])
+    return [
+        click.Option(
+            ["--split"],
+            type=how,
+            help="how words are found in text: runs of letters and digits in small letters; "
+            "what white space separates; spaCy's rules for --language  [default: words]",
+        ),
+        click.Option(
+            ["--language"], metavar="CODE", help="language of the text, e.g. tr: small letters"
+        ),
+    ]
+
+
 def method_command(entry: catalog.Entry) -> click.Command:
     """Build the command of one method from its knobs and its inputs."""
     import inspect
@@ -204,6 +219,8 @@ def method_command(entry: catalog.Entry) -> click.Command:
     if module or {"TextEncoder", "Checkpoint"} & {item.kind for item in inputs}:
         flag = ["--trust-remote-code"]
         more.append(click.Option(flag, is_flag=True, help="run code out of a model directory"))
+    if catalog.family(entry.family).of_words and "Corpus" in {item.kind for item in inputs}:
+        more += _reading_options()
     page = inspect.getdoc(sys.modules[recipe.__module__]) or ""
     body = page.partition("\n")[2].strip()
 

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from .corpus import Corpus
 from .errors import FormatError, InputError
+from .text_files import lines
 
 __all__ = ["Pairs"]
 
@@ -53,7 +53,7 @@ class Pairs(Sequence[tuple[str, str]]):
         where no pair is found, and :class:`FormatError` for a damaged line of CSV.
         """
         if len(paths) == 2:
-            sides = [[line.strip() for line in Corpus.load(path)] for path in paths]
+            sides = [[line.strip() for line in lines(Path(path))] for path in paths]
             if len(sides[0]) != len(sides[1]):
                 raise InputError(
                     f"{paths[0]} has {len(sides[0])} lines and {paths[1]} has {len(sides[1])}",
@@ -68,7 +68,7 @@ class Pairs(Sequence[tuple[str, str]]):
                 found = _from_csv(paths[0])
             else:
                 read = _from_json if ".jsonl" in kinds else _from_line
-                found = [read(line) for line in Corpus.load(paths[0]) if line.strip()]
+                found = [read(line) for line in lines(Path(paths[0])) if line.strip()]
         else:
             raise InputError(f"{len(paths)} files of pairs", hint="give one file or two")
         pairs = [pair for pair in found if pair]
@@ -90,7 +90,7 @@ def _two(fields: Sequence[str]) -> tuple[str, str] | None:
 
 def _from_csv(path: str | Path) -> list[tuple[str, str] | None]:
     csv.field_size_limit(1 << 30)  # a text may well be longer than the usual 131,072 characters
-    reader = csv.reader((f"{line}\n" for line in Corpus.load(path)), strict=True)
+    reader = csv.reader((f"{line}\n" for line in lines(Path(path))), strict=True)
     try:
         rows = [row for row in reader if row]
     except csv.Error as fault:

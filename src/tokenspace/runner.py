@@ -17,6 +17,7 @@ from .errors import ConfigError, FormatError, InputError, MissingExtra
 from .io import load_matrix, load_numbers, replacing, sha256
 from .recipe import apply, evidence, make
 from .report import Report
+from .text_files import standard_input
 
 if TYPE_CHECKING:
     import click
@@ -84,6 +85,8 @@ def located(kind: Any, name: str) -> str:
     if Path(place).exists():
         return name
     known = getattr(kind, "__name__", "")
+    if known == "Corpus" and name == "-":
+        return name
     if kind == Floats2d or known in ("EmbeddingTable", "Checkpoint", "TextEncoder", "Vocabulary"):
         from .checkpoint.folder import is_hub_id, locate, packaged
         from .tokenizer_files import download
@@ -98,8 +101,17 @@ def located(kind: Any, name: str) -> str:
     raise InputError(f"{name}: no such file or directory", hint="check the path")
 
 
-def load_input(kind: Any, given: Given, *, trust_remote_code: bool = False) -> Any:
-    """Load one input of a method by its type; a corpus may be several paths."""
+def load_input(
+    kind: Any,
+    given: Given,
+    *,
+    trust_remote_code: bool = False,
+    reading: Mapping[str, str] | None = None,
+) -> Any:
+    """Load one input of a method by its type; a corpus may be several paths.
+
+    ``reading`` is what :meth:`Corpus.load` is told of the text.
+    """
     paths = [given] if isinstance(given, str) else list(given)
     if kind == Floats2d:
         return load_matrix(paths[0])
@@ -114,6 +126,8 @@ def load_input(kind: Any, given: Given, *, trust_remote_code: bool = False) -> A
             from .nn.encoder import load_encoder
 
             return load_encoder(paths[0], trust_remote_code=trust_remote_code)
+    if kind.__name__ == "Corpus":
+        return kind.load(*paths, **(reading or {}))
     return kind.load(*paths)
 
 
@@ -128,9 +142,9 @@ def run_method(
     """Run ``entry`` with the knobs ``values`` on the inputs ``given`` and save to ``out``.
 
     The report is written beside a file (``OUT.report.json``) or into a directory
-    (``OUT/report.json``). ``options`` are ``trust_remote_code`` and those of the family's
-    :class:`DirectoryModule`, which takes over where a model directory is asked for.
-    Raises :class:`ConfigError` where ``out`` exists and ``force`` is off.
+    (``OUT/report.json``). ``options`` are ``trust_remote_code``, a corpus's ``split`` and
+    ``language``, and those of a :class:`DirectoryModule`, which takes over where a model directory
+    is asked for. Raises :class:`ConfigError` where ``out`` exists and ``force`` is off.
     """
     target = Path(out)
     if target.exists() and not force:
@@ -152,6 +166,8 @@ def run_method(
     if module is not None and is_model(given.get("source", ()), module.FILES):
         return module.run(entry, recipe.to_dict(), given, out, force, **options)
     trust = bool(options.pop("trust_remote_code", False))
+    told = {name: options.pop(name, None) for name in ("split", "language")}
+    reading = {name: value for name, value in told.items() if value}
     for name, value in options.items():
         if value not in (None, False, ()):
             raise ConfigError(
@@ -159,7 +175,7 @@ def run_method(
                 hint="leave it out, or give a model directory, which has a config.json",
             )
     bag = {
-        name: load_input(kinds[name], paths, trust_remote_code=trust)
+        name: load_input(kinds[name], paths, trust_remote_code=trust, reading=reading)
         for name, paths in given.items()
     }
     begin = time.perf_counter()
@@ -167,7 +183,7 @@ def run_method(
     report = Report(
         title=str(recipe),
         metrics=dict(getattr(result, "metrics", {})),
-        recipe=recipe.to_dict(),
+        recipe={**recipe.to_dict(), **({"options": reading} if reading else {})},
         inputs={name: hashes(paths) for name, paths in given.items()},
         seconds=round(time.perf_counter() - begin, 3),
     )
@@ -201,6 +217,8 @@ def hashes(given: Given) -> dict[str, str]:
     found = {}
     for path in [given] if isinstance(given, str) else given:
         place = Path(path) if Path(path).exists() else Path(path.partition("#")[0])
+        if path == "-":
+            place = standard_input()
         if place.is_file():
             found[path] = sha256(place)
             continue

@@ -214,7 +214,11 @@ def run_command(report: str, out: str, force: bool, as_json: bool) -> None:
         ) from fault
     for name, paths in given.items():
         for path in paths:
-            if not Path(path).exists():
+            if path == "-":
+                raise InputError(
+                    f"the {name} came from standard input", hint="keep it in a file, and give that"
+                )
+            if not (Path(path).exists() or Path(path.partition("#")[0]).exists()):
                 raise InputError(f"{path}: the recorded input is gone", hint="put it back")
             if hashes([path])[path] != inputs[name][path] and not force:
                 raise InputError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
@@ -19,6 +20,8 @@ from tokenspace.errors import MissingExtra
 from tokenspace.page import plots
 from tokenspace.recipe import evidence
 from tokenspace.report import Reproduction
+from tokenspace.table import EmbeddingTable
+from tokenspace.text_files import standard_input
 
 Cli = Callable[..., Any]
 METHOD = next(  # any that needs nothing but a table
@@ -44,6 +47,40 @@ def assert_refused(ended: Any, code: int, *words: str) -> None:
     assert "(hint: " in line
     for word in words:
         assert word in line
+
+
+# ------------------------------------------------------------------------------------------ text
+
+
+def test_text_comes_from_standard_input_in_its_language(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    standard_input.cache_clear()
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO("IŞIK gel\nışık git\n".encode())))
+    out = tmp_path / "vectors"
+    learn = ["words", "ppmi_svd", "--min-count", "1", "--dim", "2", "--language", "tr"]
+    try:
+        assert cli(*learn, "--corpus", "-", "--out", str(out)).code == 0
+    finally:
+        standard_input().unlink()
+        standard_input.cache_clear()
+    assert EmbeddingTable.load(out).vocab.tokens == ("ışık", "gel", "git")
+    saved = json.loads((out / "report.json").read_text())
+    assert saved["recipe"]["options"] == {"language": "tr"}
+    assert_refused(cli("run", f"{out}/report.json", "--out", "x"), 3, "came from standard input")
+    assert cli(*learn, "--corpus", "absent", "--split", "spaces", "--out", "x").code == 2
+
+
+def test_a_report_runs_again_with_the_reading_of_its_text(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("id,body\n1,One two-three one.\n2,Two one four\n")
+    first, again = str(tmp_path / "first"), str(tmp_path / "again")
+    corpus = f"{tmp_path / 'a.csv'}#body"
+    learn = ["words", "ppmi_svd", "--corpus", corpus, "--min-count", "1", "--dim", "2"]
+    assert cli(*learn, "--split", "whitespace", "--out", first).code == 0
+    assert cli("run", f"{first}/report.json", "--out", again).code == 0
+    tokens = EmbeddingTable.load(again).vocab.tokens
+    assert "two-three" in tokens
+    assert tokens == EmbeddingTable.load(first).vocab.tokens
 
 
 # ------------------------------------------------------------------------------- usage and errors

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
+import io
+import json
+import lzma
 import re
 from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
+import pyarrow
+import pyarrow.parquet
 import pytest
 
-from tokenspace import corpus as module
+from tokenspace import corpus, text_files
 from tokenspace.corpus import Corpus, IdStream
 from tokenspace.errors import ConfigError, FormatError, InputError
 from tokenspace.vocab import Vocabulary
@@ -55,7 +62,7 @@ def test_files_are_read_in_order_and_again(tmp_path: Path) -> None:
 
 
 def test_bytes_that_are_not_utf8_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "BLOCK", 8)
+    monkeypatch.setattr(text_files, "BLOCK", 8)
     path = tmp_path / "latin.txt"
     path.write_bytes(b"good line\nanother\nna\xefve\n")
     with pytest.raises(InputError, match=re.escape(f"{path}: byte 0xef at offset 20")):
@@ -66,7 +73,7 @@ def test_bytes_that_are_not_utf8_are_named(tmp_path: Path, monkeypatch: pytest.M
 def test_a_very_long_line_comes_in_pieces_and_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "BLOCK", 10)
+    monkeypatch.setattr(text_files, "BLOCK", 10)
     path = tmp_path / "long.txt"
     path.write_text("häuser " * 20 + "\nend", encoding="utf-8")
     texts = list(Corpus.load(path))
@@ -85,6 +92,82 @@ def test_missing_and_damaged_files_are_named(tmp_path: Path) -> None:
     (tmp_path / "cut.gz").write_bytes(b"plain text")
     with pytest.raises(FormatError, match=r"cut\.gz: not a whole gzip file"):
         list(Corpus.load(tmp_path))
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, bz2.compress, lzma.compress])
+def test_packed_files_are_read_and_damage_is_named(
+    tmp_path: Path, pack: Callable[[bytes], bytes]
+) -> None:
+    suffix = {gzip.compress: "gz", bz2.compress: "bz2", lzma.compress: "xz"}[pack]
+    path = tmp_path / f"text.{suffix}"
+    path.write_bytes(pack(b"one\ntwo"))
+    assert list(Corpus.load(tmp_path)) == ["one", "two"]
+    for damaged in (pack(b"some text" * 100)[:-10], b"plain text"):
+        path.write_bytes(damaged)
+        with pytest.raises(FormatError, match=f"{path.name}: not a whole"):
+            list(Corpus.load(path))
+
+
+def test_a_field_of_a_table_is_the_text(tmp_path: Path) -> None:
+    rows = [{"id": 1, "text": "a\u2028b", "body": "one"}, {"id": 2, "text": "c", "body": "two"}]
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (tmp_path / "a.csv.gz").write_bytes(gzip.compress(b'text,body\n"x, ""y""",z\n'))
+    (tmp_path / "a.tsv").write_text("text\tbody\nplain \tother\n")
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "a.parquet")
+    names = ("a.jsonl", "a.csv.gz", "a.tsv", "a.parquet#body")
+    texts = list(Corpus.load(*(tmp_path / name for name in names)))
+    assert texts == ["a\u2028b", "c", 'x, "y"', "plain ", "one", "two"]
+    with pytest.raises(InputError, match="no field 'tilte'; it has: text, body") as caught:
+        list(Corpus.load(f"{tmp_path / 'a.tsv'}#tilte"))
+    assert "#NAME" in caught.value.__notes__[0]
+    with pytest.raises(InputError, match="line 1: field 'id' is int"):
+        list(Corpus.load(f"{tmp_path / 'a.jsonl'}#id"))
+    with pytest.raises(InputError, match=r"a\.txt#text: no such file"):
+        Corpus.load(f"{tmp_path / 'a.txt'}#text")
+
+
+def test_standard_input_is_read_again_and_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO("eins\nzwei é".encode())))
+    text_files.standard_input.cache_clear()
+    try:
+        given = Corpus.load("-")
+        assert list(given) == ["eins", "zwei é"] == list(given) == list(Corpus.load("-"))
+    finally:
+        text_files.standard_input().unlink()
+        text_files.standard_input.cache_clear()
+
+
+def test_rows_of_a_data_set_are_texts() -> None:
+    class Rows:
+        def __iter__(self) -> Iterator[dict[str, object]]:
+            return iter([{"text": "a b", "label": 1}, {"text": "c", "label": 0}])
+
+    assert list(Corpus(Rows())) == ["a b", "c"] == list(Corpus(list(Rows())))
+    assert list(Corpus([{"body": "x"}], field="body")) == ["x"]
+    with pytest.raises(InputError, match="row 0 of the corpus has no text in 'label'"):
+        list(Corpus(Rows(), field="label"))
+    with pytest.raises(InputError, match=r"row 0 .* no text in 'body'; it has: text, label"):
+        Corpus(list(Rows()), field="body")
+
+
+def test_turkish_letters_become_small_in_their_own_way() -> None:
+    text = ["ISPARTA İstanbul"]
+    assert Corpus(text, language="tr").encode().vocab.tokens == ("ısparta", "istanbul")
+    assert Corpus(text).encode().vocab.tokens[0] == "isparta"
+
+
+def test_spacy_finds_the_words_of_a_language() -> None:
+    texts = ["Don't stop, U.S. troops!", "C'est l'été."]
+    english = Corpus(texts[:1], split="spacy", language="en").encode()
+    assert sentences(english) == [["do", "n't", "stop", "u.s.", "troops"]]
+    french = Corpus(texts[1:], split="spacy", language="fr").encode()
+    assert sentences(french) == [["c'", "est", "l'", "été"]]
+    with pytest.raises(ConfigError, match="needs a language"):
+        Corpus(texts, split="spacy")
+    with pytest.raises(ConfigError, match="language='qqq': spaCy cannot"):
+        Corpus(texts, split="spacy", language="qqq")
+    with pytest.raises(ConfigError, match="leaves words as they are"):
+        Corpus(texts, split="whitespace", language="en")
 
 
 def test_words_are_split_and_lowered_in_any_script() -> None:
@@ -118,7 +201,7 @@ def test_the_vocabulary_is_sorted_by_count_then_first_occurrence() -> None:
 
 
 def test_many_words_and_many_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "BLOCK", 1000)
+    monkeypatch.setattr(corpus, "BLOCK", 1000)
     draw = np.random.default_rng(1)
     texts = [" ".join(f"word{i}x" for i in draw.integers(0, 9000, 30)) for _ in range(600)]
     stream = Corpus(texts, split="whitespace").encode()

@@ -100,7 +100,7 @@ class SIF(Recipe):
                 f" {width} of the table",
                 hint="remove fewer directions",
             )
-        vocab = text_vocabulary(table.vocab, split=corpus.split)
+        vocab = text_vocabulary(table.vocab, split=corpus.split, language=corpus.language)
         seen = _token_counts(corpus, vocab)
         counts = seen
         if table.counts is not None:

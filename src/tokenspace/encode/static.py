@@ -18,9 +18,10 @@ import numpy as np
 import numpy.typing as npt
 
 from tokenspace.arrays import Floats2d, Ids, Ragged
-from tokenspace.errors import FormatError, InputError
+from tokenspace.errors import ConfigError, FormatError, InputError
 from tokenspace.io import read_tensors, replacing, save_tensors
 from tokenspace.jit import kernel
+from tokenspace.lexicon import casing
 from tokenspace.vocab import Vocabulary
 
 if TYPE_CHECKING:
@@ -225,7 +226,9 @@ def mean_rows(rows: Floats2d, ids: npt.NDArray[np.int64], offsets: Ids, means: F
                 total[d] *= share
 
 
-def text_vocabulary(vocab: Vocabulary, *, split: str = "words") -> Vocabulary:
+def text_vocabulary(
+    vocab: Vocabulary, *, split: str = "words", language: str = ""
+) -> Vocabulary:
     """Return ``vocab`` with a tokenizer that neither pads nor cuts texts.
 
     A word list gets the tokenizer of :func:`word_tokenizer`, and with it one token more.
@@ -233,22 +236,30 @@ def text_vocabulary(vocab: Vocabulary, *, split: str = "words") -> Vocabulary:
     from tokenizers import Tokenizer
 
     if vocab.tokenizer is None:
-        return Vocabulary.of(word_tokenizer(vocab.tokens, split=split))
+        return Vocabulary.of(word_tokenizer(vocab.tokens, split=split, language=language))
     tokenizer = Tokenizer.from_str(vocab.tokenizer.to_str())
     tokenizer.no_padding()
     tokenizer.no_truncation()
     return Vocabulary.of(tokenizer, rows=len(vocab))
 
 
-def word_tokenizer(words: Sequence[str], *, split: str = "words") -> Tokenizer:
+def word_tokenizer(
+    words: Sequence[str], *, split: str = "words", language: str = ""
+) -> Tokenizer:
     """Make a tokenizer of a word list that splits text as :class:`Corpus` does.
 
     ``split="words"``: lower case, runs of letters (one inner apostrophe) and runs of digits;
     ``"whitespace"``: what stands between white space. Ids are those of the list; one more, the
-    last, stands for every unknown word.
+    last, stands for every unknown word. Raises :class:`ConfigError` for ``"spacy"``, whose rules a
+    tokenizer's file cannot hold.
     """
     from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 
+    if split == "spacy":
+        raise ConfigError(
+            "split='spacy': its rules cannot be saved with an encoder",
+            hint="give split='words' here; the words of most languages are the same",
+        )
     unknown = _UNKNOWN
     while unknown in set(words):
         unknown = f"[{unknown}]"
@@ -258,7 +269,11 @@ def word_tokenizer(words: Sequence[str], *, split: str = "words") -> Tokenizer:
         tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     else:
         tokenizer.normalizer = normalizers.Sequence(
-            [normalizers.Lowercase(), normalizers.Replace("\u2019", "'")]
+            [
+                *(normalizers.Replace(large, small) for large, small in casing(language)),
+                normalizers.Lowercase(),
+                normalizers.Replace("\u2019", "'"),
+            ]
         )
         letters = r"[\p{L}\p{M}]+"
         tokenizer.pre_tokenizer = pre_tokenizers.Split(

@@ -8,26 +8,24 @@ from __future__ import annotations
 
 import ast
 import codecs
-import csv
 import io
-import json
 import os
 import re
 import sys
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from tokenspace.errors import ConfigError, FormatError, InputError, MissingExtra
+from tokenspace.errors import ConfigError, FormatError, InputError
+from tokenspace.rows import TABLES, Row, csv_rows, json_rows, parquet_rows, text_of
 
 from .passages import Document
 
-__all__ = ["PROSE", "STDIN", "TABLES", "read"]
+__all__ = ["PROSE", "STDIN", "read"]
 
 PROSE = (".txt", ".md", ".rst", ".html", ".htm", ".py")
-TABLES = (".jsonl", ".csv", ".tsv", ".parquet")
 STDIN = ("standard-input.txt", "standard-input.jsonl")
 """What standard input is called: text, and rows of which one field is the text."""
 
@@ -168,16 +166,19 @@ def _file(source: str, path: Path | None, options: _Options) -> Iterator[Documen
     suffix = path.suffix.lower() if path else ".jsonl" if options.text_field else ""
     if suffix == ".parquet":
         assert path is not None
-        yield from _parquet(source, path, options)
+        rows = parquet_rows(path, options.text_field or "", ("title",))
+        yield from _table(source, rows, options)
         return
     name = str(path or "standard input")
     stream: BinaryIO = path.open("rb") if path else sys.stdin.buffer
     try:
         blocks = _decoded(stream, name, options)
         if suffix == ".jsonl":
-            yield from _jsonl(source, name, blocks, options)
+            yield from _table(source, json_rows(_lines(blocks), name), options)
         elif suffix in (".csv", ".tsv"):
-            yield from _csv(source, name, blocks, options, "\t" if suffix == ".tsv" else ",")
+            delimiter = "\t" if suffix == ".tsv" else ","
+            rows = csv_rows(_lines(blocks), name, options.text_field or "", delimiter)
+            yield from _table(source, rows, options, spread=True)
         elif suffix in (".html", ".htm"):
             yield from _html(source, blocks)
         elif suffix == ".py" and path is not None and path.stat().st_size <= _KEPT:
@@ -240,7 +241,7 @@ def _cut(text: str) -> int:
     return len(text)
 
 
-def _rows(blocks: Iterable[str]) -> Iterator[str]:
+def _lines(blocks: Iterable[str]) -> Iterator[str]:
     held = ""
     for block in blocks:
         rows = (held + block).split("\n")
@@ -258,95 +259,19 @@ def _need_field(path: Path, options: _Options) -> None:
     )
 
 
-def _row(
-    source: str,
-    place: str,
-    line: int,
-    row: Mapping[str, object],
-    options: _Options,
-    *,
-    spread: bool = False,
+def _table(
+    source: str, rows: Iterable[Row], options: _Options, *, spread: bool = False
 ) -> Iterator[Document]:
-    """Yield the text of a row; ``spread`` says that its lines are lines of the file, too."""
+    """Yield the texts of rows; ``spread`` says that their lines are lines of the file, too."""
     field = options.text_field or ""
-    if field not in row:
-        names = ", ".join(str(name) for name in row)
-        raise InputError(f"{place}: no field {field!r}; it has: {names}", hint="see --text-field")
-    text = row[field]
-    if text is None:
-        return
-    if not isinstance(text, str):
-        raise InputError(
-            f"{place}: field {field!r} is {type(text).__name__}, not text",
-            hint="name a field of strings with --text-field, or mend the row",
-        )
-    title = row.get("title") if field != "title" else None
-    lines = () if spread else [line] * (text.count("\n") + 1)
-    yield Document(source, title.strip() if isinstance(title, str) else "", text, line, lines)
-
-
-def _jsonl(source: str, name: str, blocks: Iterable[str], options: _Options) -> Iterator[Document]:
-    for line, row in enumerate(_rows(blocks), 1):
-        if not row.strip():
+    for row in rows:
+        text = text_of(row, field, "see --text-field")
+        if text is None:
             continue
-        try:
-            value = json.loads(row)
-        except ValueError as fault:
-            raise FormatError(
-                f"{name}: line {line} is not JSON ({fault})", hint="mend or remove that line"
-            ) from fault
-        if not isinstance(value, dict):
-            raise FormatError(
-                f"{name}: line {line} is {type(value).__name__}, not an object",
-                hint='each line should look like {"text": "..."}',
-            )
-        yield from _row(source, f"{name}: line {line}", line, value, options)
-
-
-def _csv(
-    source: str, name: str, blocks: Iterable[str], options: _Options, delimiter: str
-) -> Iterator[Document]:
-    csv.field_size_limit(1 << 30)  # a text may well be longer than the usual 131,072 characters
-    reader = csv.reader(_rows(blocks), delimiter=delimiter)
-    names: list[str] = []
-    line = 1
-    try:
-        for cells in reader:
-            if not names:
-                names = cells
-                if options.text_field not in names:
-                    yield from _row(source, name, 1, dict.fromkeys(names), options)
-            elif cells:
-                row = dict(zip(names, cells, strict=False))
-                yield from _row(source, f"{name}: line {line}", line, row, options, spread=True)
-            line = reader.line_num + 1
-    except csv.Error as fault:
-        raise FormatError(
-            f"{name}: line {line} is not CSV ({fault})", hint="mend or remove that line"
-        ) from fault
-
-
-def _parquet(source: str, path: Path, options: _Options) -> Iterator[Document]:
-    try:
-        from pyarrow import ArrowException
-        from pyarrow.parquet import ParquetFile
-    except ImportError:
-        raise MissingExtra.named("parquet", f"reading {path.name}") from None
-    try:
-        with ParquetFile(path) as file:
-            names = file.schema_arrow.names
-            if options.text_field not in names:
-                yield from _row(source, str(path), 1, dict.fromkeys(names), options)
-            wanted = [name for name in (options.text_field, "title") if name in names]
-            line = 0
-            for batch in file.iter_batches(batch_size=1024, columns=wanted):
-                for row in batch.to_pylist():
-                    line += 1
-                    yield from _row(source, f"{path}: row {line}", line, row, options)
-    except (ArrowException, OSError) as fault:
-        raise FormatError(
-            f"{path}: not a whole parquet file ({fault})", hint="write or download it again"
-        ) from fault
+        title = row.fields.get("title") if field != "title" else None
+        lines = () if spread else [row.line] * (text.count("\n") + 1)
+        shown = title.strip() if isinstance(title, str) else ""
+        yield Document(source, shown, text, row.line, lines)
 
 
 _INLINE = frozenset(
