@@ -25,7 +25,7 @@ demo: .venv/.base  ## build a space from Python's own documentation and ask it t
 
 setup: .venv/.dev  ## .venv with the package and everything that development needs
 
-peers: .venv/.peers $(foreach p,mergekit wechsel deepfocus transtokenizers pylate,.peers/$(p)/.done)  ## the libraries that benchmarks compare with
+peers: .venv/.peers $(foreach p,mergekit wechsel deepfocus transtokenizers pylate fasttext glove model2vec wefe,.peers/$(p)/.done)  ## the libraries that benchmarks compare with
 
 check: .venv/.dev  ## lint, formatting, types
 	$(BIN)/ruff check .
@@ -109,3 +109,35 @@ clean:  ## remove what the targets above made, except .venv and .peers
 	@.peers/pylate/bin/python -m pip install -qq --disable-pip-version-check \
 	    fast-plaid==1.7.0.2110
 	@touch $@
+
+.peers/model2vec/.done: | .venv/bin/python
+	@echo "Installing model2vec into .peers/model2vec ..."
+	@test -x .peers/model2vec/bin/python || $(BIN)/python -m venv .peers/model2vec
+	@.peers/model2vec/bin/python -m pip install -qq --disable-pip-version-check model2vec==0.10.0
+	@touch $@
+
+.peers/wefe/.done: | .venv/bin/python
+	@echo "Installing WEFE into .peers/wefe ..."
+	@test -x .peers/wefe/bin/python || $(BIN)/python -m venv .peers/wefe
+	@.peers/wefe/bin/python -m pip install -qq --disable-pip-version-check wefe==1.0.1
+	@touch $@
+
+# fastText's wheel was compiled against numpy 1.
+.peers/fasttext/.done: | .venv/bin/python
+	@echo "Installing fastText, floret and gensim into .peers/fasttext ..."
+	@test -x .peers/fasttext/bin/python || $(BIN)/python -m venv .peers/fasttext
+	@.peers/fasttext/bin/python -m pip install -qq --disable-pip-version-check \
+	    fasttext-wheel==0.9.2 floret==0.10.5 gensim==4.4.0 'numpy<2'
+	@touch $@
+
+# GloVe is four C programs without releases: one commit, built by its own Makefile. Its repository
+# has to be within reach, or a copy of it: make .peers/glove/.done GLOVE=/path/to/GloVe
+GLOVE ?= https://github.com/stanfordnlp/GloVe
+
+.peers/glove/.done:
+	@echo "Building GloVe in .peers/glove ..."
+	@rm -rf .peers/glove
+	@if git clone -q "$(GLOVE)" .peers/glove/src && \
+	    git -C .peers/glove/src checkout -q 52f7dbc512be3f72e9c11e7cbb19dfdfa4651e9c && \
+	    $(MAKE) -s -C .peers/glove/src; then touch $@; \
+	else echo "GloVe is left out: it needs git, gcc, make and $(GLOVE)" >&2; rm -rf .peers/glove; fi

@@ -15,10 +15,12 @@ from typing import Any
 import numpy as np
 
 from harness import Result, main, pair
+from tokenspace import sgd
 from tokenspace.corpus import Corpus
 from tokenspace.table import EmbeddingTable
 from tokenspace.vocab import Vocabulary
-from tokenspace.words import CBOW, SGNS, _kernel
+from tokenspace.words import CBOW, SGNS
+from tokenspace.words._tree import NO_TREE
 from tokenspace.words.cbow import predict_centre
 from tokenspace.words.sgns import skip_gram
 from tokenspace.words.trial import material, rank_correlation
@@ -56,7 +58,7 @@ def training(recipe: SGNS | CBOW, texts: Sequence[str], threads: int, repeats: i
     cbow = isinstance(recipe, CBOW)
 
     def ours() -> None:
-        _kernel.train(
+        sgd.train(
             predict_centre if cbow else skip_gram,
             stream,
             label=recipe.name,
@@ -66,7 +68,7 @@ def training(recipe: SGNS | CBOW, texts: Sequence[str], threads: int, repeats: i
             lr=recipe.lr,
             threads=threads,
             seed=0,
-            options=(recipe.window, recipe.negatives) + ((True,) if cbow else ()),
+            options=(recipe.window, recipe.negatives, *((True,) if cbow else ()), *NO_TREE),
         )
 
     peer = None

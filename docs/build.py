@@ -20,6 +20,8 @@ from tokenspace.cli import FAMILY_VERBS, VERBS, root, verb_command
 from tokenspace.compress.study import BUDGETS
 from tokenspace.page import plots
 from tokenspace.verbs import describe
+from tokenspace.words.study import RANDOM, gain
+from tokenspace.words.study import TASKS as WORD_TASKS
 
 DOCS = Path(__file__).resolve().parent
 
@@ -40,6 +42,31 @@ TASKS = {
     "retrieval": ("recall10", "nearest words, share of the exact ten"),
 }
 """What the study was recorded on: the figure of each, and its name."""
+
+CONTEXTS = {
+    "ppmi_svd": ("counts", "none: pairs of words are counted"),
+    "glove": ("counts", "none: pairs of words are counted"),
+    "sgns": ("predicts the word", "one neighbour"),
+    "fasttext": ("predicts the word", "one neighbour, as its n-grams of letters"),
+    "cwe": ("predicts the word", "mean of the neighbours, as words and characters"),
+    "dsg": ("predicts the word", "one neighbour; the sense by the mean of all"),
+    "cbow": ("predicts the word", "mean of the neighbours"),
+    "order": ("predicts the word", "neighbours side by side"),
+    "lbl": ("predicts the word", "neighbours side by side, times a matrix"),
+    "nnlm": ("predicts the word", "neighbours side by side, through a hidden layer"),
+    "cw": ("scores word and context", "neighbours side by side, through a hidden layer"),
+}
+"""How trainers of word vectors relate a word to its context, and what they make of the context."""
+
+WORD_TASK_NAMES = {
+    "ws353": "WS-353",
+    "men": "MEN",
+    "simlex": "SimLex",
+    "semantic": "analogies, meaning",
+    "syntactic": "analogies, grammar",
+    "pos": "part of speech",
+    "sentiment": "sentiment",
+}
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
@@ -249,6 +276,53 @@ def pivot(report: dict[str, Any], figure: str) -> str:
     return table(("", "method", *(f"1/{1 / budget:.0f}" for budget in BUDGETS)), rows)
 
 
+def word_vectors_page(results: Path) -> str:
+    """Return what distinguishes the trainers of word vectors, with the figures of our study."""
+    parts = [
+        "# Word vectors: the study",
+        "Every trainer on the same text with 50 dimensions and otherwise its defaults: five passes,"
+        " `glove` 25 over its counts (`tokenspace compare words --on SETTING`, one seed)."
+        " After each figure stands its performance gain ratio, (p - p_rand) / (p_best - p_rand) in"
+        " percent:"
+        f" 0 is what {RANDOM} reach, 100 the best of the table."
+        " [Which word vectors?](../guides/word-vectors.md) says what follows.",
+    ]
+    for setting in ("novels", "reviews"):
+        path = results / f"compare_words_{setting}.json"
+        if path.is_file():
+            report = json.loads(path.read_text(encoding="utf-8"))
+            parts += [f"## On {setting}", gains(report["rows"])]
+            parts.append("\n".join(f"- {note}" for note in report["notes"]))
+    path = results / "compare_words_domain.json"
+    if path.is_file():
+        report = json.loads(path.read_text(encoding="utf-8"))
+        columns = ("reviews", "novels", "both")
+        rows = (
+            (row["method"], *(f"{row[c]:.3f} ± {row[c + '_sd']:.3f}" for c in columns))
+            for row in report["rows"]
+        )
+        parts += ["## Domain or size", table(("trained on", *columns), rows), *report["notes"]]
+    return "\n\n".join(parts) + "\n"
+
+
+def gains(rows: Sequence[dict[str, Any]]) -> str:
+    """Return the figures of every task with their gain ratios, the methods in the table's order."""
+    (floor,) = (row for row in rows if row["method"] == RANDOM)
+    best = {task: max(row[task] for row in rows) for task in WORD_TASKS}
+    order = {name: place for place, name in enumerate([*CONTEXTS, RANDOM])}
+    found = []
+    for row in sorted(rows, key=lambda row: order.get(row["method"].partition(":")[0], -1)):
+        name = row["method"].partition(":")[0]
+        cells = [
+            f"{row[task]:.3f} ({100 * gain(row, floor, best, task):.0f})" for task in WORD_TASKS
+        ]
+        relation, context = CONTEXTS.get(name, ("", ""))
+        link = f"[`{name}`](../methods/{name}.md)" if name in CONTEXTS else name
+        found.append((link, relation, context, *cells, f"{100 * row['pgr']:.0f}"))
+    names = [WORD_TASK_NAMES[task] for task in WORD_TASKS]
+    return table(("method", "relation", "context", *names, "mean gain"), found)
+
+
 def build(docs: Path = DOCS) -> list[Path]:
     """Write every generated page below ``docs`` and return their paths."""
     pages = [describe(entry) for entry in catalog.CATALOG]
@@ -257,6 +331,7 @@ def build(docs: Path = DOCS) -> list[Path]:
     texts["reference/cli.md"] = command_page()
     texts["reference/benchmarks.md"] = benchmark_page(DOCS / "results")
     texts["reference/compression.md"] = taxonomy_page(DOCS / "results")
+    texts["reference/word-vectors.md"] = word_vectors_page(DOCS / "results")
     texts["reference/comparisons.md"] = comparison_page(DOCS / "results")
     for name, text in texts.items():
         path = docs / name

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
@@ -39,3 +40,12 @@ def cli(
         return Ended(code, captured.out, captured.err)
 
     return run
+
+
+@pytest.fixture
+def bert(tmp_path: Path) -> Path:
+    """A BERT of random weights as a plain transformers directory."""
+    from tiny_bert import write_bert
+
+    write_bert(tmp_path / "bert")
+    return tmp_path / "bert"

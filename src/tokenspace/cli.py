@@ -53,11 +53,27 @@ VERBS = {
     "doctor": ("verbs", "Show versions, threads, extras and data."),
 }
 FAMILY_VERBS = {
+    "edit": {
+        "bias": ("edit.commands", "Measure the bias of a table or a model: a full report."),
+        "specific": ("edit.commands", "Find the words that may lie along a direction."),
+    },
+    "encode": {
+        "classify": ("encode.commands", "Name the class of texts, and the words that tell it."),
+    },
     "retrieve": {
         "advise": ("retrieve.commands", "Measure settings on a sample of yours and name the best."),
         "pool": ("retrieve.commands", "Keep fewer token vectors of every document."),
         "encode": ("retrieve.encoder_commands", "Turn lines of text into token vectors."),
         "finetune": ("retrieve.encoder_commands", "Train an encoder to need few vectors a text."),
+    },
+    "words": {
+        "disambiguate": ("words.sense_commands", "Tell which senses the words of a text have."),
+        "evaluate": (
+            "words.evaluation.commands",
+            "Judge word vectors, and test their differences.",
+        ),
+        "study-turkish": ("words.turkish_commands", "Learn Turkish word vectors and judge them."),
+        "phrases": ("words.phrase_commands", "Join words that belong together into one."),
     },
 }
 """What a family does beside its methods: ``tokenspace FAMILY VERB``."""
@@ -171,10 +187,12 @@ INPUTS = {
     "Corpus": "text: files (also packed), folders, - for standard input, or table.csv#FIELD",
     "EmbeddingTable": "vectors: a table, a file of word vectors, or a model",
     "Hypernet": "a network that tokenspace hypernet made",
+    "Labels": "one label a text, in their order: a file with one a line, or table.csv#FIELD",
     "Pairs": "pairs of texts: a file of two columns, or two files of equal lines",
     "Ragged": "vectors of the tokens of documents",
     "TextEncoder": "a text encoder: directory, package or hub id",
     "Vocabulary": "a tokenizer: file, directory, package or hub id; or a word list",
+    "WordSets": "words or sets of words: JSON arrays, or a set a line",
 }
 """What an input of a method may be, by its type."""
 

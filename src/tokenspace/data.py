@@ -32,9 +32,11 @@ from .errors import FormatError, InputError
 from .io import replacing, sha256
 from .pairs import Pairs
 from .rng import stream
+from .word_sets import WordSets
 
 __all__ = [
     "Analogy",
+    "Context",
     "Retrieval",
     "Source",
     "analogies",
@@ -44,6 +46,7 @@ __all__ = [
     "dictionary",
     "files",
     "find",
+    "labelled",
     "lines",
     "manual",
     "novels",
@@ -51,7 +54,9 @@ __all__ = [
     "sources",
     "sts",
     "topic_docs",
+    "turkish",
     "word_pairs",
+    "word_sets",
     "words",
     "zipf_ctr",
     "zipf_text",
@@ -61,7 +66,20 @@ _WORDSIM = (
     "https://raw.githubusercontent.com/mfaruqui/eval-word-vectors/"
     "94b3dd9fdbac7ed08dbee7179cd5ee464acf0594/data/word-sim/"
 )
+_DEBIAS = (
+    "https://raw.githubusercontent.com/tolga-b/debiaswe/"
+    "6bb03ee2a0d7214339e513ca71cd0a99069dc29c/data/"
+)
 _PUBLIC: Mapping[str, str] = {
+    "bias/WEAT.json": (
+        "https://raw.githubusercontent.com/dccuchile/wefe/"
+        "1998132a3e809481a7456d952f7473d191990946/wefe/datasets/data/WEAT.json"
+    ),
+    "bias/definitional_pairs.json": _DEBIAS + "definitional_pairs.json",
+    "bias/equalize_pairs.json": _DEBIAS + "equalize_pairs.json",
+    "bias/gender_specific_full.json": _DEBIAS + "gender_specific_full.json",
+    "bias/gender_specific_seed.json": _DEBIAS + "gender_specific_seed.json",
+    "bias/professions.json": _DEBIAS + "professions.json",
     "lm/tinyshakespeare.txt": (
         "https://raw.githubusercontent.com/karpathy/char-rnn/"
         "6f9487a6fe5b420b7ca9afb0d7c078e37c1d1b4e/data/tinyshakespeare/input.txt"
@@ -243,6 +261,21 @@ def novels(limit: int | None = None) -> list[str]:
     return sentences
 
 
+def turkish() -> list[str]:
+    """Return 20,888 Turkish texts as printed: film reviews, newspapers, examples of a dictionary.
+
+    590,000 words, nine tenths of them in the reviews. Sources: the corpora of the Turkish Word
+    Embeddings Repository (reviews, named entities, UD Turkish-BOUN) and UD Turkish-Kenet.
+    """
+    texts = [row[3] for row in list(_rows(find("tr_movie_reviews_dev")))[1:]]
+    texts += [row[1] for row in list(_rows(find("tr_kenet_dev")))[1:]]
+    tagged = "\n".join(row[0] for row in _rows(find("tr_ner_dev")))
+    texts += [" ".join(sentence.split("\n")) for sentence in tagged.split("\n\n")]
+    mark = "# text = "
+    treebank = _lines(find("turkish/tr_boun-ud-dev.conllu.gz"))
+    return texts + [line.removeprefix(mark) for line in treebank if line.startswith(mark)]
+
+
 def books(part: int) -> list[str]:
     """Return the novels of one of the five files, each on one line and otherwise as printed."""
     texts = _BOOK.split(_text(files("novels")[part]))
@@ -269,6 +302,57 @@ def word_pairs(name: str) -> list[tuple[str, str, float]]:
         if score != "score":  # the Chinese list has a header
             pairs.append((first, second, float(score)))
     return pairs
+
+
+def word_sets(name: str) -> WordSets:
+    """Return a list of words or of sets of words about bias, e.g. ``"definitional_pairs"``.
+
+    Bolukbasi et al. (2016): ``definitional_pairs``, ``equalize_pairs``, ``gender_specific_seed``,
+    ``gender_specific_full`` and ``professions``; Caliskan et al. (2017): ``WEAT``, sets by name.
+    """
+    return WordSets.load(find(f"bias/{name}.json"))
+
+
+class Context(NamedTuple):
+    """An occurrence of ``word``: the text to its left and right, and its senses, mostly one."""
+
+    word: str
+    left: str
+    right: str
+    senses: tuple[str, ...]
+
+
+def wsi(name: str) -> list[Context]:
+    """Return occurrences of ambiguous words with the senses that people gave them.
+
+    ``"hard"``, ``"line"`` and ``"serve"`` (Senseval; 4,333, 4,146 and 4,378 occurrences, the word
+    called ``hard.a`` and so on) or ``"semeval2010"`` (task 14; 8,915 of 100 words, called
+    ``access.n`` and so on). The word itself, in whatever form, is not part of the texts.
+    """
+    if name == "semeval2010":
+        gold = {
+            occurrence: tuple(senses.split("&&"))
+            for _, occurrence, senses in (
+                line.split() for line in _lines(find("semeval2010_task14_key"))
+            )
+        }
+        found, word, number = [], "", 0
+        for line in _lines(find("semeval2010_task14_contexts")):
+            left, tab, right = line.partition("\t")
+            if not tab:
+                word, number = line.split()[0], 0
+                continue
+            number += 1
+            found.append(Context(word, left, right, gold[f"{word}.{number}"]))
+        return found
+    found = []
+    for line in _lines(find(f"senseval_{name}")):
+        item = json.loads(line)
+        tokens, place = item["text"].split(" "), item["target"]
+        word = item["id"].partition(".")[0].replace("-", ".")
+        left, right = " ".join(tokens[:place]), " ".join(tokens[place + 1 :])
+        found.append(Context(word, left, right, tuple(item["senses"])))
+    return found
 
 
 class Analogy(NamedTuple):
@@ -345,6 +429,13 @@ def sts(name: str) -> list[tuple[str, str, float]]:
     score = header.index("score" if "score" in header else "relatedness_score")
     first = header.index("sentence1" if "sentence1" in header else "sentence_A")
     return [(row[first], row[first + 1], float(row[score])) for row in rows]
+
+
+def labelled(name: str) -> list[tuple[str, str]]:
+    """Return (label, text) of a set of labelled texts, e.g. ``"newsgroups20_dev"``."""
+    header, *rows = _rows(find(name))
+    label, text = header.index("label"), header.index("text")
+    return [(row[label], row[text]) for row in rows]
 
 
 def manual() -> list[tuple[str, str]]:

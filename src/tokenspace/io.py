@@ -22,6 +22,7 @@ import numpy.typing as npt
 from .errors import FormatError, InputError
 
 if TYPE_CHECKING:
+    from .subwords import Subwords
     from .table import EmbeddingTable
 
 __all__ = [
@@ -243,7 +244,6 @@ def load_table(path: str | Path) -> EmbeddingTable:
 
 
 def _load_own(folder: Path) -> EmbeddingTable:
-    from .subwords import Subwords
     from .table import EmbeddingTable
     from .vocab import Vocabulary
 
@@ -268,10 +268,9 @@ def _load_own(folder: Path) -> EmbeddingTable:
         raise FormatError(f"{data}: no float32 tensor 'vectors'", hint="save the table again")
     counts, subwords = tensors.get("counts"), None
     if "subwords" in tensors:
-        rows, lengths = tensors["subwords"], tensors.get("lengths", np.zeros(0))
-        if rows.dtype != np.float32 or rows.ndim != 2 or lengths.shape != (2,):
-            raise FormatError(f"{data}: no whole n-grams", hint="save the table again")
-        subwords = Subwords(np.asarray(rows, np.float32), int(lengths[0]), int(lengths[1]))
+        subwords = _load_subwords(tensors, data)
+    if "senses.first" in tensors:
+        return _senses(folder, tensors, notes)
     return EmbeddingTable(
         Vocabulary.load(folder),
         np.asarray(tensors["vectors"], np.float32),
@@ -282,21 +281,67 @@ def _load_own(folder: Path) -> EmbeddingTable:
     )
 
 
+def _senses(
+    folder: Path, tensors: Mapping[str, npt.NDArray[np.generic]], notes: Mapping[str, object]
+) -> EmbeddingTable:
+    from .senses import Gates, SenseTable
+    from .vocab import Vocabulary
+
+    try:
+        return SenseTable(
+            Vocabulary.load(folder),
+            np.asarray(tensors["vectors"], np.float32),
+            np.asarray(tensors["counts"], np.int64),
+            notes,
+            finite=True,
+            gates=Gates.of(tensors),
+        )
+    except (KeyError, ValueError, InputError) as fault:
+        raise FormatError(
+            f"{folder}: not a whole table of senses ({fault})", hint="save the table again"
+        ) from fault
+
+
+def _load_subwords(tensors: Mapping[str, npt.NDArray[np.generic]], data: Path) -> Subwords:
+    """Make the n-grams out of their tensors; ``lengths`` may lack buckets and hashes."""
+    from .subwords import Subwords
+
+    rows, keys = tensors["subwords"], None
+    lengths = np.asarray(tensors.get("lengths", np.zeros(0)), np.int64).tolist()
+    try:
+        if rows.dtype != np.float32 or rows.shape[1:] != tensors["vectors"].shape[1:]:
+            raise ValueError(f"rows of {rows.dtype}, shape {rows.shape}")
+        if len(lengths) not in (2, 4):
+            raise ValueError(f"{len(lengths)} lengths")
+        if "subword_keys" in tensors:
+            keys = np.asarray(tensors["subword_keys"], np.int64)
+            if keys.dtype != tensors["subword_keys"].dtype or (keys[1:] <= keys[:-1]).any():
+                raise ValueError("keys that do not ascend")
+        minn, maxn, buckets, hashes = lengths if len(lengths) == 4 else (*lengths, None, 0)
+        return Subwords(np.asarray(rows, np.float32), minn, maxn, buckets, keys, hashes)
+    except (ValueError, InputError) as fault:
+        raise FormatError(
+            f"{data}: no whole n-grams ({fault.args[0]})", hint="save the table again"
+        ) from fault
+
+
 def save_table(table: EmbeddingTable, path: str | Path) -> None:
     """Write a table; the suffix chooses the format.
 
     No suffix: our own directory (memory-mapped when loaded). ``.vec`` or ``.txt``, maybe with
-    ``.gz``: word2vec text. ``.bin``: word2vec binary. The last two keep neither tokenizer nor
-    counts nor n-grams, and rows without a token are left out.
+    ``.gz``: word2vec text. ``.bin``: a fastText model where the table has n-grams, else word2vec
+    binary. ``.floret``: a compact table of n-grams alone, as spaCy reads it. None of these keeps
+    the tokenizer, only fastText's keeps counts and n-grams beside the words, and rows without a
+    token are left out.
     """
     from . import table_files
 
     path = Path(path)
     suffixes = path.suffixes[-2:] if path.suffix == ".gz" else path.suffixes[-1:]
-    if suffixes not in ([".vec"], [".txt"], [".vec", ".gz"], [".txt", ".gz"], [".bin"], []):
+    if "".join(suffixes) not in ("", ".vec", ".txt", ".vec.gz", ".txt.gz", ".bin", ".floret"):
         raise InputError(
             f"{path}: no table format has the suffix {''.join(suffixes)}",
-            hint="use .vec, .txt, .vec.gz, .txt.gz, .bin, or no suffix for a directory",
+            hint="use .vec, .txt, .vec.gz, .txt.gz, .bin, .floret, or no suffix for a directory",
         )
     if not suffixes:
         with replacing(path) as partial:
@@ -309,19 +354,36 @@ def save_table(table: EmbeddingTable, path: str | Path) -> None:
     words = [table.vocab.tokens[index] for index in rows]
     vectors = table.vectors if len(rows) == len(table.vocab) else table.vectors[rows]
     with replacing(path) as partial:
-        if suffixes == [".bin"]:
+        if suffixes == [".floret"]:
+            table_files.write_floret(partial, table.subwords)
+        elif suffixes == [".bin"] and table.subwords is not None:
+            if table.vocab.tokenizer is not None:
+                raise InputError(
+                    f"{path}: a fastText model has words, not the tokens of a tokenizer",
+                    hint="save to a name without a suffix, or to .vec",
+                )
+            counts = np.ones(len(table.vocab), np.int64) if table.counts is None else table.counts
+            table_files.write_fasttext(partial, words, vectors, counts[rows], table.subwords)
+        elif suffixes == [".bin"]:
             table_files.write_binary(partial, words, vectors)
         else:
             table_files.write_text(partial, words, vectors, packed=suffixes[-1] == ".gz")
 
 
 def _write_own(table: EmbeddingTable, folder: Path) -> None:
+    from .senses import SenseTable
+
     tensors: dict[str, npt.NDArray[np.generic]] = {"vectors": table.vectors}
     if table.counts is not None:
         tensors["counts"] = table.counts
     if table.subwords is not None:
         tensors["subwords"] = table.subwords.rows
-        tensors["lengths"] = np.array([table.subwords.minn, table.subwords.maxn])
+        grams = table.subwords
+        tensors["lengths"] = np.array([grams.minn, grams.maxn, grams.buckets, grams.hashes])
+        if grams.keys is not None:
+            tensors["subword_keys"] = grams.keys
+    if isinstance(table, SenseTable):
+        tensors.update(table.gates.tensors())
     save_tensors(folder / "table.safetensors", tensors)
     table.vocab.write(folder)
     about = {"format": "tokenspace-table", "version": TABLE_VERSION, "notes": dict(table.notes)}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache
-from typing import IO, Any, Literal
+from typing import IO, TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -14,11 +14,15 @@ from .arrays import Ids
 from .errors import ConfigError, MissingExtra
 from .jit import kernel
 
-__all__ = ["Lexicon", "Split", "casing", "check_split", "lower"]
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+__all__ = ["Lexicon", "Split", "casing", "check_split", "lower", "word_tokenizer"]
 
 Split = Literal["words", "whitespace", "spacy"]
 SPLITS = ("words", "whitespace", "spacy")
 DOTTED = ("tr", "az")
+UNKNOWN = "[UNK]"
 
 
 def check_split(split: str, language: str) -> None:
@@ -70,6 +74,43 @@ def _spelled(text: str, language: str) -> str:
     found = (token.text for token in _spacy(language)(text))
     kept = ("".join(word.split()) for word in found if any(map(str.isalnum, word)))
     return lower(" ".join(kept), language)
+
+
+def word_tokenizer(words: Sequence[str], *, split: str = "words", language: str = "") -> Tokenizer:
+    """Make a tokenizer of a word list that splits text as a corpus does.
+
+    ``split="words"``: lower case, runs of letters (one inner apostrophe) and runs of digits;
+    ``"whitespace"``: what stands between white space. Ids are those of the list; one more, the
+    last, stands for every unknown word. Raises :class:`ConfigError` for ``"spacy"``, whose rules a
+    tokenizer's file cannot hold.
+    """
+    from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
+
+    if split == "spacy":
+        raise ConfigError(
+            "split='spacy': its rules cannot be saved with an encoder",
+            hint="give split='words' here; the words of most languages are the same",
+        )
+    unknown = UNKNOWN
+    while unknown in set(words):
+        unknown = f"[{unknown}]"
+    ids = {word: index for index, word in enumerate((*words, unknown))}
+    tokenizer = Tokenizer(models.WordLevel(ids, unk_token=unknown))
+    if split == "whitespace":
+        tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    else:
+        tokenizer.normalizer = normalizers.Sequence(
+            [
+                *(normalizers.Replace(large, small) for large, small in casing(language)),
+                normalizers.Lowercase(),
+                normalizers.Replace("\u2019", "'"),
+            ]
+        )
+        letters = r"[\p{L}\p{M}]+"
+        tokenizer.pre_tokenizer = pre_tokenizers.Split(
+            Regex(rf"{letters}(?:'{letters})?|\p{{N}}+"), behavior="removed", invert=True
+        )
+    return tokenizer
 
 
 class Lexicon:

@@ -16,10 +16,10 @@ import numpy.typing as npt
 from .arrays import Ids2d
 from .errors import InputError
 from .rng import stream
-from .table import EmbeddingTable
 
 __all__ = [
     "Score",
+    "adjusted_rand",
     "auc",
     "average_precision",
     "bootstrap",
@@ -32,7 +32,6 @@ __all__ = [
     "recall_at",
     "reciprocal_rank",
     "spearman",
-    "word_similarity",
 ]
 
 Values = npt.NDArray[np.float64]
@@ -107,6 +106,33 @@ def auc(labels: npt.ArrayLike, scores: npt.ArrayLike) -> float:
     return (ranks - ones * (ones + 1) / 2) / (ones * (total - ones))
 
 
+def adjusted_rand(gold: Sequence[str], found: Sequence[int]) -> float:
+    """Return how far two divisions of N items agree beyond chance: the adjusted Rand index.
+
+    With C(x) = x (x - 1) / 2 and n_ij the items in class i and cluster j, a = sum_i C(n_i) and
+    b = sum_j C(n_j): (sum_ij C(n_ij) - a b / C(N)) / ((a + b) / 2 - a b / C(N)) (Hubert and Arabie
+    1985). 1 for equal divisions, 0 in expectation for random ones, and always 0 for one cluster
+    of several classes. NaN without items.
+    """
+    if len(gold) != len(found):
+        raise InputError(
+            f"adjusted_rand: {len(gold)} labels and {len(found)} clusters", hint="give one of each"
+        )
+    if not len(gold):
+        return float("nan")
+    classes, clusters = (np.unique(side, return_inverse=True)[1] for side in (gold, found))
+    table = np.zeros((classes.max() + 1, clusters.max() + 1))
+    np.add.at(table, (classes, clusters), 1)
+    together, a, b, every = (
+        float((n * (n - 1) / 2).sum())
+        for n in (table, table.sum(axis=1), table.sum(axis=0), table.sum())
+    )
+    if a == b == together:  # equal divisions, be it into one part or into as many as items
+        return 1.0
+    chance = a * b / every
+    return (together - chance) / ((a + b) / 2 - chance)
+
+
 def log_loss(labels: npt.ArrayLike, chances: npt.ArrayLike) -> float:
     """Return the mean of -ln of the chance that was given to the label, in nats a row.
 
@@ -175,35 +201,6 @@ def cosine(a: npt.ArrayLike, b: npt.ArrayLike) -> Values:
     dots: Values = np.einsum("nd,nd->n", x, y)
     np.divide(dots, lengths, out=dots, where=lengths > 0)
     return dots
-
-
-def word_similarity(
-    table: EmbeddingTable, pairs: Sequence[tuple[str, str, float]], seed: int = 0
-) -> Score:
-    """Return Spearman's correlation of cosines with human scores, with its bootstrap interval.
-
-    A word is looked up as it is written, then in lower case; a pair with an unknown word is
-    skipped and counted (``total - used``). NaN where fewer than two pairs are known.
-    """
-    ids = table.vocab.ids
-    known = []
-    for first, second, score in pairs:
-        i, j = (ids.get(word, ids.get(word.lower(), -1)) for word in (first, second))
-        if i >= 0 and j >= 0:
-            known.append((i, j, score))
-    if len(known) < 2:
-        nan = float("nan")
-        return Score(nan, nan, nan, len(known), len(pairs))
-    left, right = (np.array([item[side] for item in known], np.int64) for side in (0, 1))
-    both = np.column_stack(
-        [cosine(table.rows(left), table.rows(right)), [item[2] for item in known]]
-    )
-
-    def rank(rows: Values) -> float:
-        return spearman(rows[:, 0], rows[:, 1])
-
-    low, high = bootstrap(both, seed, statistic=rank)
-    return Score(rank(both), low, high, len(known), len(pairs))
 
 
 def _hits(ranked: Ids2d, relevant: Sequence[AbstractSet[int]], k: int | None) -> Values:

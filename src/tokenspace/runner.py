@@ -15,7 +15,7 @@ from .arrays import Floats2d, Ids
 from .catalog import Entry
 from .errors import ConfigError, FormatError, InputError, MissingExtra
 from .io import load_matrix, load_numbers, replacing, sha256
-from .recipe import apply, evidence, make
+from .recipe import Recipe, apply, evidence, make
 from .report import Report
 from .text_files import standard_input
 
@@ -30,6 +30,7 @@ __all__ = [
     "located",
     "models_extra",
     "run_method",
+    "said_of",
 ]
 
 Given = str | Sequence[str]
@@ -118,8 +119,13 @@ def load_input(
     if kind == Ids:
         return load_numbers(paths[0])
     if kind.__name__ == "TextEncoder":
+        from .encode import classifier, paragraph
         from .encode.static import StaticEncoder
 
+        if (Path(paths[0]) / classifier.FILE).is_file():
+            return classifier.DocumentClassifier.load(paths[0])
+        if (Path(paths[0]) / paragraph.FILE).is_file():
+            return paragraph.ParagraphEncoder.load(paths[0])
         try:
             return StaticEncoder.load(paths[0])
         except FormatError:
@@ -180,9 +186,11 @@ def run_method(
     }
     begin = time.perf_counter()
     result = apply(recipe, bag)
+    said = said_of(recipe, result)
     report = Report(
         title=str(recipe),
-        metrics=dict(getattr(result, "metrics", {})),
+        metrics={**getattr(result, "metrics", {}), **said.get("metrics", {})},
+        notes=list(said.get("notes", ())),
         recipe={**recipe.to_dict(), **({"options": reading} if reading else {})},
         inputs={name: hashes(paths) for name, paths in given.items()},
         seconds=round(time.perf_counter() - begin, 3),
@@ -195,6 +203,16 @@ def run_method(
         with replacing(target.with_name(target.name + ".report.json")) as partial:
             partial.write_text(report.to_json(), encoding="utf-8")
     return report
+
+
+def said_of(recipe: Recipe, result: object) -> Mapping[str, Any]:
+    """Return what a method says for its report in ``notes["report"]`` of the table it made.
+
+    ``metrics`` and ``notes`` are its figures and lines; what another method said is not repeated.
+    """
+    found: Any = getattr(result, "notes", {})
+    said = found.get("report", {}) if isinstance(found, Mapping) else {}
+    return said if isinstance(said, Mapping) and said.get("method") == recipe.name else {}
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import InitVar, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
@@ -70,7 +70,15 @@ class EmbeddingTable:
         return np.ascontiguousarray(self.vectors[ids], dtype=np.float32)
 
     def row(self, token: str) -> Floats1d:
-        """Return the vector of one token, (D,); an unknown token is refused with a near miss."""
+        """Return the vector of one token, (D,).
+
+        An unknown one has that of its n-grams, where the table has ``subwords`` and one of them
+        is known; otherwise it is refused with a near miss.
+        """
+        if self.subwords is not None and token not in self.vocab.ids:
+            made = self.subwords.vectors([token])[0]
+            if made.any():
+                return np.asarray(made, np.float32)
         return self.rows(np.array([self.id(token)])).reshape(-1)
 
     def id(self, token: str) -> int:
@@ -91,7 +99,8 @@ class EmbeddingTable:
         A query given as a token is left out of its own answer.
         """
         if isinstance(query, str):
-            exclude = (*exclude, self.id(query))
+            known = self.vocab.ids.get(query)
+            exclude = exclude if known is None else (*exclude, known)
             query = self.row(query)
         ids, scores = self.nearest_ids(query[None], k, exclude=exclude)
         return [
@@ -138,7 +147,7 @@ class EmbeddingTable:
         query = self.unit[j] - self.unit[i] + self.unit[m]
         return self.nearest(query, k, exclude=(i, j, m))
 
-    def replace(self, *, vectors: Floats2d, vocab: Vocabulary | None = None) -> Self:
+    def replace(self, *, vectors: Floats2d, vocab: Vocabulary | None = None) -> EmbeddingTable:
         """Return a table with other vectors, and another vocabulary if one is given."""
         if vocab is None:
             return replace(self, vectors=vectors, subwords=None)

@@ -1,4 +1,4 @@
-"""Public one-file formats of word vectors: word2vec text and binary, GloVe, fastText.
+"""Public one-file formats of word vectors: word2vec text and binary, GloVe, fastText, floret.
 
 What a file is, is told by its content. Readers give words, a (V, D) float32 matrix and maybe
 counts; nothing is allocated before the size that a header promises was compared with the file.
@@ -25,14 +25,27 @@ import numpy as np
 import numpy.typing as npt
 
 from .errors import FormatError, InputError
-from .subwords import Subwords
+from .subwords import LONGEST, SEED, Subwords
 
-__all__ = ["WordVectors", "read", "write_binary", "write_text"]
+__all__ = [
+    "WordVectors",
+    "holds_vectors",
+    "read",
+    "write_binary",
+    "write_fasttext",
+    "write_floret",
+    "write_text",
+]
 
 log = logging.getLogger(__name__)
 
 _FASTTEXT = struct.pack("<i", 793712314)
+_HEADER = re.compile(rb"(\d{1,18})[ \t]+(\d{1,18})[ \t]*\r?\n")
+_FLORET = re.compile(rb"(\d{1,10}) (\d{1,9}) (\d{1,9}) (\d{1,9}) ([1-4]) (\d+) (\S+) (\S+)\r?\n")
 _BLOCK = 1 << 24
+_ROWS = 1 << 14  # rows that are converted at a time
+_LONGEST_WORD = 1 << 16  # bytes of a word in a fastText model
+_TRAINED = (5, 5, 1, 5, 1, 2, 2)  # ws, epoch, minCount, neg, wordNgrams, loss ns, model sg
 _REFUSED = (
     (b"PK\x03\x04", "a zip or PyTorch archive", "unpack it, or save the vectors as safetensors"),
     (b"\x89HDF", "an HDF5 file", "write the vectors as word2vec text"),
@@ -69,11 +82,13 @@ def read(path: Path) -> WordVectors:
                 raise FormatError(f"{path}: {what}", hint=hint)
         if head.startswith(_FASTTEXT):
             return _once(_read_fasttext(path), path)
-        promised = re.match(rb"(\d+)[ \t]+(\d+)[ \t]*\r?\n", head)
+        promised = _HEADER.match(head)
         if promised and not _is_text(head[promised.end() :], int(promised[2])):
             rows, width = int(promised[1]), int(promised[2])
             return _once(_read_binary(path, promised.end(), rows, width), path)
         file.seek(0)
+        if _FLORET.match(head):
+            return _read_floret(file, path)
         return _once(_read_text(file, path, promised is not None), path)
 
 
@@ -81,7 +96,7 @@ def holds_vectors(path: Path) -> bool:
     """Say whether a file looks like word vectors: by its header, or by numbers after a word."""
     with _opened(path) as file:
         head = file.read(1 << 12)
-    if head.startswith(_FASTTEXT) or re.match(rb"\d+[ \t]+\d+[ \t]*\r?\n", head):
+    if head.startswith(_FASTTEXT) or _HEADER.match(head):
         return True
     fields = head.split(b"\n", 1)[0].split()
     number = re.compile(rb"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
@@ -135,8 +150,6 @@ def _read_text(file: IO[bytes], path: Path, header: bool) -> WordVectors:
         number = 1
     while lines := file.readlines(_BLOCK):
         width = width or _width(lines[:100], path)
-        if not table.size:
-            table = np.zeros((len(lines), width), np.float32)
         start = len(words)
         block = _parse_lines(lines, width, path, number, words)
         if len(words) > len(table):  # grows in place, so that a table is never held twice
@@ -317,16 +330,16 @@ def _read_fasttext(path: Path) -> WordVectors:
             version, width = struct.unpack_from("<2i", data, 4)
             bucket, minn, maxn = struct.unpack_from("<3i", data, 40)
             size, nwords, _, _, pruned = struct.unpack_from("<3i2q", data, 64)
-            words: list[str] = []
+            words: list[bytes] = []
             counts: list[int] = []
             place = 92
             for _ in range(size):
-                end = data.find(b"\0", place)
+                end = data.find(b"\0", place, place + _LONGEST_WORD)
                 if end < 0:
                     raise struct.error("a word without its end")
                 count, kind = struct.unpack_from("<qb", data, end + 1)
                 if kind == 0:
-                    words.append(data[place:end].decode("utf-8", "surrogateescape"))
+                    words.append(data[place:end])
                     counts.append(count)
                 place = end + 10
             quantized, rows, columns = struct.unpack_from("<?2q", data, place)
@@ -340,27 +353,128 @@ def _read_fasttext(path: Path) -> WordVectors:
             raise FormatError(
                 f"{path}: a fastText model that is {what}", hint="give the unquantized .bin model"
             )
-        grams = bucket if maxn > 0 else 0
-        wrong = columns != width or len(words) != nwords or rows < nwords + grams
-        wrong = wrong or width < 1 or (maxn > 0 and bucket < 1)
+        minn = max(minn, 1)
+        grams = bucket if minn <= maxn else 0
+        wrong = columns != width or not 0 < len(words) == nwords or rows < nwords + grams
+        wrong = wrong or width < 1 or (minn <= maxn and bucket < 1)
         if wrong or place + 4 * rows * columns > len(data):
             raise FormatError(
                 f"{path}: {rows} rows of {columns} numbers do not fit its {len(data)} bytes",
                 hint="the file is damaged or truncated: get it again",
             )
+        if maxn > LONGEST:
+            raise FormatError(
+                f"{path}: n-grams of up to {maxn} characters",
+                hint=f"models with up to {LONGEST} are read; is the file damaged?",
+            )
         matrix = np.frombuffer(data, "<f4", rows * columns, place).reshape(rows, columns)
-        texts = [word.encode("utf-8", "surrogateescape") for word in words]
         vectors = matrix[:nwords].copy()
         subwords = Subwords(matrix[nwords : nwords + grams], minn, maxn) if grams else None
         if subwords:
-            vectors /= 1 + subwords.add_to(vectors, texts)[:, None]
+            vectors /= 1 + subwords.add_to(vectors, words)[:, None]
             if isinstance(data, mmap.mmap):  # that view must go before the file is closed
                 place += 4 * nwords * width
                 rows = np.memmap(path, "<f4", "r", place, (grams, width))
                 subwords = Subwords(rows, minn, maxn)
         del matrix
     try:
-        words = [text.decode() for text in texts]
+        texts = [word.decode() for word in words]
     except UnicodeDecodeError as fault:
         raise FormatError(f"{path}: a word is not UTF-8 ({fault})", hint="train again") from fault
-    return WordVectors(words, vectors, np.asarray(counts, np.int64), subwords)
+    return WordVectors(texts, vectors, np.asarray(counts, np.int64), subwords)
+
+
+def write_fasttext(
+    path: Path,
+    words: Sequence[str],
+    vectors: npt.NDArray[np.float32],
+    counts: npt.NDArray[np.int64],
+    subwords: Subwords,
+) -> None:
+    """Write fastText's binary model, which its program and gensim read.
+
+    A word's own row is what its vector, the mean, has beyond the rows of its n-grams. Buckets
+    without a row, and the output matrix, are zeros; on most file systems they take no space.
+    Words that never occur are given a count of 1, since gensim leaves out those of 0.
+    """
+    buckets = subwords.buckets or 0
+    if subwords.hashes or not buckets:
+        raise InputError(
+            f"{path}: fastText's .bin has rows for buckets of n-grams, not for "
+            + ("a compact table" if subwords.hashes else "each n-gram"),
+            hint="save to .floret" if subwords.hashes else "save to a name without a suffix",
+        )
+    texts = [word.encode("utf-8", "surrogatepass") for word in words]
+    bad = next((w for w, text in zip(words, texts, strict=True) if b"\0" in text), None)
+    if bad is not None or not words:
+        raise InputError(
+            f"{path}: {'no words' if bad is None else repr(bad)} for a fastText model",
+            hint="save to a name without a suffix",
+        )
+    counts = np.maximum(counts, 1)
+    width = vectors.shape[1]
+    with path.open("wb") as file:
+        file.write(_FASTTEXT + struct.pack("<i", 12))
+        file.write(struct.pack("<12id", width, *_TRAINED, buckets, subwords.minn, subwords.maxn,
+                               100, 1e-4))  # fmt: skip
+        file.write(struct.pack("<3i2q", len(words), len(words), 0, int(counts.sum()), -1))
+        for text, count in zip(texts, counts.tolist(), strict=True):
+            file.write(text + b"\0" + struct.pack("<qb", count, 0))
+        file.write(struct.pack("<?2q", False, len(words) + buckets, width))
+        for start in range(0, len(words), _ROWS):
+            block = texts[start : start + _ROWS]
+            grams = np.zeros((len(block), width), np.float32)
+            used = subwords.add_to(grams, block)
+            own = vectors[start : start + _ROWS] * (1 + used)[:, None] - grams
+            file.write(own.astype("<f4").tobytes())
+        begin = file.tell()
+        file.truncate(begin + 4 * buckets * width)
+        file.seek(0, io.SEEK_END)
+        file.write(struct.pack("<?2q", False, len(words), width))
+        file.truncate(file.tell() + 4 * len(words) * width)
+    rows = np.memmap(path, "<f4", "r+", begin, (buckets, width))
+    places = np.arange(buckets) if subwords.keys is None else subwords.keys
+    for start in range(0, len(places), _ROWS):
+        rows[places[start : start + _ROWS]] = subwords.rows[start : start + _ROWS]
+    rows.flush()
+
+
+# floret
+
+
+def _read_floret(file: IO[bytes], path: Path) -> WordVectors:
+    """Read a table of floret, which has n-grams and no words: a header, then row after row."""
+    found = _FLORET.match(file.readline())
+    assert found
+    buckets, width, minn, maxn, hashes, seed = (int(number) for number in found.groups()[:6])
+    if (seed, found[7], found[8]) != (SEED, b"<", b">"):
+        raise FormatError(
+            f"{path}: words in {found[7]!r} and {found[8]!r}, hashed from {seed}",
+            hint=f"floret tables are read that have '<' and '>', and the seed {SEED}",
+        )
+    table = _read_text(file, path, False)
+    if table.words != [str(row) for row in range(buckets)] or table.vectors.shape[1] != width:
+        raise FormatError(
+            f"{path}: not the rows 0 to {buckets - 1} of {width} numbers, in this order",
+            hint="the file is damaged or truncated: get it again",
+        )
+    try:
+        subwords = Subwords(table.vectors, minn, maxn, hashes=hashes)
+    except InputError as fault:
+        raise FormatError(f"{path}: {fault.args[0]}", hint=fault.hint) from fault
+    return WordVectors([], np.zeros((0, width), np.float32), None, subwords)
+
+
+def write_floret(path: Path, subwords: Subwords | None) -> None:
+    """Write floret's table, which spaCy reads: ``spacy init vectors LANG FILE DIR -m floret``."""
+    if subwords is None or not subwords.hashes:
+        raise InputError(
+            f"{path}: a floret table holds n-grams in a compact table, which this one has not",
+            hint="train one: fasttext --ngrams 4-5/50000x2",
+        )
+    row = " ".join(["%.9g"] * subwords.rows.shape[1])
+    with path.open("wb") as file:
+        head = (*subwords.rows.shape, subwords.minn, subwords.maxn, subwords.hashes, SEED, "<", ">")
+        file.write((" ".join(map(str, head)) + "\n").encode())
+        for index, vector in enumerate(subwords.rows):
+            file.write(f"{index} {row % tuple(vector.tolist())}\n".encode())

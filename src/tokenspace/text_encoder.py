@@ -1,16 +1,16 @@
-"""What turns texts into vectors, whatever it is made of: the type that families share."""
+"""What turns texts into vectors, whatever it is made of: the types that families share."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from .arrays import Floats2d, Ragged
+    from .arrays import Floats2d, Ids, Ids2d, Ragged
 
-__all__ = ["TextEncoder"]
+__all__ = ["ContextEncoder", "TextEncoder", "TokenStates"]
 
 
 class TextEncoder(Protocol):
@@ -27,4 +27,41 @@ class TextEncoder(Protocol):
         """Return one matrix of token vectors a text, each (T_i, D) float32."""
 
     def save(self, path: str | Path) -> None:
-        """Write a directory that ``SentenceTransformer`` loads."""
+        """Write a directory; of a network and of static rows, one for ``SentenceTransformer``."""
+
+
+class TokenStates(NamedTuple):
+    """What a network makes of one text, token by token, however long the text is.
+
+    ``states`` (T, H) float32 are the hidden states of the text's own tokens, ``spans`` (T, 2) the
+    characters that each stands for, ascending and never empty. A text that is longer than the
+    network takes is read in W windows that overlap; ``windows`` (T,) names that of each token,
+    and ``heads`` (W, H) are the states at the first place of every window, which is ``[CLS]``
+    where the network has it.
+    """
+
+    states: Floats2d
+    spans: Ids2d
+    windows: Ids
+    heads: Floats2d
+
+
+class ContextEncoder(TextEncoder, Protocol):
+    """An encoder that gives every token a vector which depends on the text around it."""
+
+    def tokens(self, texts: Sequence[str]) -> list[list[tuple[str, int, int]]]:
+        """Return (surface, start, end) for every token of every text."""
+
+    def token_states(
+        self, texts: Sequence[str], *, layer: int = -1, layers: int = 1, batch_size: int = 32
+    ) -> Iterator[tuple[int, TokenStates]]:
+        """Yield the index of every text, each once and in any order, and its states.
+
+        They are the mean of ``layers`` layers, the last of which is ``layer``: 0 is what enters
+        the network, and -1 its last one.
+        """
+
+    def mean_states(
+        self, texts: Sequence[str], *, layer: int = -1, layers: int = 1, batch_size: int = 32
+    ) -> Floats2d:
+        """Return the mean state of all tokens of every text, special ones included, (N, H)."""

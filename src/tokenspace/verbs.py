@@ -22,6 +22,7 @@ import click
 
 from . import catalog
 from .cli import echo_json, echo_report, json_option
+from .console import cell, show_table
 from .errors import ClaimFailed, ConfigError, InputError, MissingEvidence, TokenspaceError
 
 if TYPE_CHECKING:
@@ -39,33 +40,6 @@ def _write(path: Path, text: str) -> None:
 
     with replacing(path) as partial:
         partial.write_text(text, encoding="utf-8")
-
-
-def _cell(value: object) -> str:
-    if isinstance(value, float):
-        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
-    return str(value)
-
-
-def _show_table(columns: Sequence[str], rows: Sequence[Sequence[object]], title: str = "") -> None:
-    """Print a table on standard output; figures get four digits, and nothing is markup."""
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(
-        *columns,
-        title=title or None,
-        title_justify="left",
-        box=box.SIMPLE_HEAD,
-        show_header=any(columns),
-    )
-    for row in rows:
-        table.add_row(*(Text(_cell(cell)) for cell in row))
-    console = Console()
-    console.width = console.width if console.is_terminal else 160  # a pipe has no width
-    console.print(table)
 
 
 # ---------------------------------------------------------------------------------------- list
@@ -112,7 +86,7 @@ def list_command(family: str | None, plugins: bool, as_json: bool) -> None:
     if as_json:
         return echo_json(rows)
     columns = ("family", "name", "verdict", "summary", "paper")
-    return _show_table(columns, [[row[column] for column in columns] for row in rows])
+    return show_table(columns, [[row[column] for column in columns] for row in rows])
 
 
 # ---------------------------------------------------------------------------------------- show
@@ -174,9 +148,9 @@ def show_command(name: str, as_json: bool) -> None:
     columns = ("name", "type", "default", "range", "help")
     knobs = [[knob[c] if knob[c] is not None else "" for c in columns] for knob in about["knobs"]]
     if knobs:
-        _show_table(("knob", *columns[1:]), knobs)
+        show_table(("knob", *columns[1:]), knobs)
     inputs = [[i["name"], i["type"], "yes" if i["required"] else "no"] for i in about["inputs"]]
-    _show_table(("input", "type", "required"), inputs)
+    show_table(("input", "type", "required"), inputs)
     claim, result = about["claim"], about["result"]
     click.echo(f"Claim: {claim['says']}")
     click.echo(f"  {claim['metric']} ({claim['better']} is better) against: {claim['baseline']}")
@@ -278,7 +252,7 @@ def compare_command(
         return click.echo(report.to_json())
     columns = list(dict.fromkeys(key for row in report.rows for key in row))
     cells = [[row.get(c, "") for c in columns] for row in report.rows]
-    _show_table(columns, cells, report.title)
+    show_table(columns, cells, report.title)
     for note in report.notes:
         click.echo(note)
     return None
@@ -301,6 +275,7 @@ def _compare(
     begin = time.perf_counter()
     warm, bag = trial.bag(seed, tiny=True), trial.bag(seed, tiny=tiny, **where)
     run = bag.pop("run", lambda recipe: apply(recipe, bag))
+    conclude = bag.pop("conclude", list)  # what follows from all rows together
     if where and hasattr(trial, "subjects"):
         recipes = trial.subjects(recipes, where["on"])
     rows, notes = [], list(bag.pop("notes", ()))
@@ -318,10 +293,11 @@ def _compare(
         cost = {"seconds": time.perf_counter() - wall, "cpu_seconds": time.process_time() - cpu}
         size = {"bytes": result.nbytes} if hasattr(result, "nbytes") else {}
         rows.append({"method": str(recipe), **cost, **size, **trial.judge(result, bag)})
+    compared, rows = len(rows), conclude(rows)
     setting = f" ({where['on']})" if where else ""
     return Report(
-        title=f"{family}, {len(rows)} of its methods on the same data{setting}",
-        metrics={"methods": float(len(rows)), "seed": float(seed)},
+        title=f"{family}, {compared} of its methods on the same data{setting}",
+        metrics={"methods": float(compared), "seed": float(seed)},
         rows=rows,
         notes=notes,
         seconds=round(time.perf_counter() - begin, 3),
@@ -340,7 +316,7 @@ def _comparison_page(report: Report, family: str) -> str:
     from .page import draw, figure, heading, page, plots, table
 
     columns = list(dict.fromkeys(key for row in report.rows for key in row))
-    cells = [[_cell(row.get(column, "")) for column in columns] for row in report.rows]
+    cells = [[cell(row.get(column, "")) for column in columns] for row in report.rows]
     parts = [heading("Figures"), table(columns, cells)]
     trial = import_module(f"tokenspace.{family}.trial")
     parts += [figure(svg, caption) for svg, caption in plots(trial, report.rows)]
@@ -470,7 +446,7 @@ def _show_reproductions(reports: Sequence[Reproduction]) -> None:
         only = reports[0]
         columns = list(dict.fromkeys(key for row in only.rows for key in row))
         rows = [[row.get(column, "") for column in columns] for row in only.rows]
-        _show_table(columns, rows, only.title)
+        show_table(columns, rows, only.title)
         for note in only.notes:
             click.echo(note)
     columns = ["method", "metric", "ours", "baseline", "gain", "95 % of the gain", "margin"]
@@ -481,7 +457,7 @@ def _show_reproductions(reports: Sequence[Reproduction]) -> None:
         figures = [m["method"], m["baseline"], m["gain"], span, m["margin"]]
         metric = f"{report.claim['metric']} {sign}"
         rows.append([report.name, metric, *figures, f"{report.seconds:.1f}", report.verdict])
-    _show_table([*columns, "seconds", "verdict"], rows)
+    show_table([*columns, "seconds", "verdict"], rows)
 
 
 # -------------------------------------------------------------------------------------- doctor
@@ -553,4 +529,4 @@ def doctor_command(as_json: bool) -> None:
     for name, value in facts.items():
         lines = value.items() if isinstance(value, dict) else [("", value)]
         rows += [[name if not i else "", key, str(v)] for i, (key, v) in enumerate(lines)]
-    return _show_table(("", "", ""), rows)
+    return show_table(("", "", ""), rows)

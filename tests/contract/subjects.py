@@ -23,6 +23,7 @@ from tokenspace.recipe import Recipe, apply, knobs
 from tokenspace.table import EmbeddingTable
 from tokenspace.transplant.hypernet import Hypernet
 from tokenspace.vocab import Vocabulary
+from tokenspace.word_sets import WordSets
 
 Arrays = dict[str, np.ndarray]
 
@@ -78,6 +79,8 @@ def _parts(value: Any) -> Iterator[np.ndarray | bytes]:
         yield from ((token + "\0").encode() for token in value.tokens)
     elif isinstance(value, Corpus):
         yield from ((text + "\0").encode() for text in value)
+    elif isinstance(value, WordSets):
+        yield from (("\0".join(words) + "\n").encode() for words in value)
     elif isinstance(value, Pairs):
         yield from (f"{source}\0{target}\0".encode() for source, target in value)
     elif isinstance(value, Hypernet):

@@ -36,9 +36,9 @@ def test_texts_in_another_container_give_the_same_table(name: str) -> None:
 @pytest.mark.parametrize("texts", [[], [""], ["", "  "]])
 def test_an_empty_corpus_is_refused(name: str, texts: list[str]) -> None:
     with pytest.raises(InputError):
-        run(name, {"corpus": Corpus(texts)})
+        run(name, {**bag("words"), "corpus": Corpus(texts)})
 
 
 def test_a_corpus_of_one_word_is_refused(name: str) -> None:
     with pytest.raises(InputError):
-        run(name, {"corpus": Corpus(["word word word word"] * 20)})
+        run(name, {**bag("words"), "corpus": Corpus(["word word word word"] * 20)})

@@ -246,3 +246,9 @@ def test_a_corpus_without_words_is_refused() -> None:
             Corpus(texts).encode()
     with pytest.raises(InputError, match="occurs 3 times"):
         Corpus(["a b", "a"]).encode(min_count=3)
+
+
+def test_whole_texts_are_one_sentence_each_empty_or_long() -> None:
+    stream = Corpus(["a b", "", "once", "a " * 12_000 + "b"]).encode(min_count=2, whole=True)
+    assert np.diff(stream.offsets).tolist() == [2, 0, 0, 12_001]
+    assert stream.counts.tolist() == [12_001, 2]

@@ -10,8 +10,6 @@ from sklearn.metrics import log_loss as sklearn_log_loss
 
 from tokenspace import metrics
 from tokenspace.errors import InputError
-from tokenspace.table import EmbeddingTable
-from tokenspace.vocab import Vocabulary
 
 
 @pytest.fixture
@@ -83,19 +81,6 @@ def test_cosine_by_hand() -> None:
     np.testing.assert_allclose(found, [0, 1, 0], atol=1e-15)
     with pytest.raises(InputError):
         metrics.cosine([[1, 0]], [[1, 0], [0, 1]])
-
-
-def test_word_similarity_counts_what_it_skips() -> None:
-    angles = np.radians([0, 10, 30, 70, 120])
-    vectors = np.column_stack([np.cos(angles), np.sin(angles)]).astype(np.float32)
-    table = EmbeddingTable(Vocabulary.words(["a", "b", "c", "d", "e"]), vectors)
-    pairs = [("a", "b", 9.0), ("A", "C", 7.0), ("a", "d", 5.0), ("a", "e", 1.0), ("a", "zz", 3.0)]
-    score = metrics.word_similarity(table, pairs)
-    assert (score.value, score.used, score.total) == (pytest.approx(1.0), 4, 5)
-    assert score.low <= score.value <= score.high
-    empty = metrics.word_similarity(table, [("x", "y", 1.0)])
-    assert np.isnan(empty.value)
-    assert (empty.used, empty.total) == (0, 1)
 
 
 RANKED = np.array([[3, 1, 2, 0], [0, 2, 1, 3], [1, 3, 2, 0]])

@@ -8,11 +8,12 @@ from sentence_transformers import SentenceTransformer
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
 from tokenspace.corpus import Corpus
-from tokenspace.encode.sif import SIF, all_but_the_top, weights
+from tokenspace.encode.sif import SIF
 from tokenspace.encode.trial import cooccurrence_table
 from tokenspace.errors import ConfigError, InputError
 from tokenspace.table import EmbeddingTable
 from tokenspace.vocab import Vocabulary
+from tokenspace.weighting import all_but_the_top, sif_weights
 
 PLAIN = SIF(a=1e9, components=0, top=0, unit=False)
 WORDS = ["a", "b", "c", "d"]
@@ -81,7 +82,7 @@ def test_it_is_the_literal_algorithm(components: int, unit: bool, top: int) -> N
 def test_weights_by_hand() -> None:
     # p = 1/2, 1/4, 1/4, 0; a = 1/4: a / (a + p) = 1/3, 1/2, 1/2, 1
     np.testing.assert_allclose(
-        weights(np.array([4, 2, 2, 0]), 0.25), [1 / 3, 1 / 2, 1 / 2, 1], rtol=1e-6
+        sif_weights(np.array([4, 2, 2, 0]), 0.25), [1 / 3, 1 / 2, 1 / 2, 1], rtol=1e-6
     )
 
 

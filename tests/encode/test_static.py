@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from tokenspace.corpus import Corpus
-from tokenspace.encode.static import StaticEncoder, text_vocabulary, word_tokenizer
+from tokenspace.encode.static import StaticEncoder, text_vocabulary
 from tokenspace.errors import FormatError, InputError
 from tokenspace.io import save_tensors
+from tokenspace.lexicon import word_tokenizer
 from tokenspace.vocab import Vocabulary
 
 TEXTS = ["Don’t THE cat-sat, on12 'the' élan", "  ", "naïve e\u0301tude... it's 3.14", "x"]

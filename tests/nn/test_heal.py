@@ -29,8 +29,8 @@ from tokenspace.nn.heal import (
     _Reader,
     _start,
     _words,
-    distil,
     heal,
+    imitate,
 )
 from tokenspace.nn.score import bits_per_byte
 from tokenspace.vocab import Vocabulary
@@ -114,7 +114,7 @@ def test_a_student_comes_back_to_its_teacher_by_training_alone(tmp_path: Path) -
 
     before = distance()
     batches = _families(TEXTS, [], seed=0)
-    _, healed = distil(teacher, student, batches, seconds=None, total=150, seed=0)
+    _, healed = imitate(teacher, student, batches, seconds=None, total=150, seed=0)
     assert healed.steps == 150
     assert healed.loss_last < 0.2 * healed.loss_first
     assert distance() < 0.5 * before

@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib.util import find_spec
 
 needed = {
+    "test_evaluation_peers.py": "gensim",
     "test_fastembed.py": "fastembed",
     "test_metrics_peers.py": "pytrec_eval",
     "test_tables.py": "gensim",

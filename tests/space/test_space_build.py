@@ -13,7 +13,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tokenspace.corpus import Corpus
+from tokenspace.encode.pv_dbow import PVDBOW
 from tokenspace.errors import ConfigError, FormatError, InputError, SpaceBusy
+from tokenspace.metrics import cosine
 from tokenspace.space import Space
 from tokenspace.space import build as building
 from tokenspace.space.build import Step
@@ -246,6 +249,20 @@ def test_a_ready_tokenizer_is_taken(built: Path, folder: Path, tmp_path: Path) -
     tokenizer = Space.open(built).generation.path / "vocabulary"
     space = Space.build([folder], out=tmp_path / "s", tokenizer=str(tokenizer), dim=8, epochs=1)
     assert space.generation.table.vocab == Space.open(built).generation.table.vocab
+
+
+def test_an_encoder_that_was_trained_here_is_taken(folder: Path, tmp_path: Path) -> None:
+    texts = [line for file in sorted(folder.iterdir()) for line in file.read_text().split("\n\n")]
+    encoder = PVDBOW(dim=16, epochs=60, lr=0.1, threads=1)(Corpus(texts))
+    encoder.save(tmp_path / "encoder")
+    space = Space.build([folder], out=tmp_path / "s", encoder=str(tmp_path / "encoder"))
+    query = "a class and its string methods"
+    best = space.search(query, k=1, mode="single")[0]
+    passages = list(space.generation.texts)
+    asked = np.repeat(encoder.encode([query]), len(passages), axis=0)
+    scores = cosine(encoder.encode(passages), asked)
+    found = [passage.endswith(best.text) for passage in passages].index(True)
+    assert scores[found] > scores.max() - 0.01  # the space keeps a byte a number
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from tokenspace.words._tree import huffman
+
 Position = tuple[int, list[int], list[int]]
 
 
@@ -72,6 +74,19 @@ def targets(centre: int, noise: list[int]) -> tuple[np.ndarray, np.ndarray, np.n
     ids = np.array([centre, *noise])
     labels = np.array([1.0] + [0.0] * len(noise))
     return ids, labels, (ids != centre) | (labels == 1)
+
+
+class Ways:
+    """A tree over the words of a setting, and the targets of a centre that lie on it."""
+
+    def __init__(self, setting: Setting) -> None:
+        self.tree = huffman(np.bincount(setting.ids, minlength=setting.size))
+
+    def targets(self, centre: int, noise: list[int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return inner nodes, labels 1 - code, and that all count."""
+        assert not noise
+        way = self.tree.steps[self.tree.starts[centre] : self.tree.starts[centre + 1]].astype(int)
+        return way // 2, 1.0 - way % 2, np.ones(len(way))
 
 
 def gradient(loss, *matrices: np.ndarray) -> list[np.ndarray]:

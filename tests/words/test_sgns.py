@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from literal_windows import Setting, gradient, sigmoid, targets
+from literal_windows import Setting, Ways, gradient, sigmoid, targets
 
 from tokenspace.corpus import Corpus
 from tokenspace.data import zipf_text
+from tokenspace.words._tree import NO_TREE
 from tokenspace.words.sgns import SGNS, skip_gram
 from tokenspace.words.trial import association, rank_correlation
 
 
-def literal(setting: Setting) -> tuple[np.ndarray, np.ndarray]:
+def literal(setting: Setting, targets=targets) -> tuple[np.ndarray, np.ndarray]:
     """Apply the equations of the page, position by position, in float64."""
     Win, Wout = setting.Win.astype(np.float64), setting.Wout.astype(np.float64)
     for centre, C, noise in setting.positions():
@@ -24,7 +25,7 @@ def literal(setting: Setting) -> tuple[np.ndarray, np.ndarray]:
     return Win, Wout
 
 
-def loss(setting: Setting, Win: np.ndarray, Wout: np.ndarray) -> float:
+def loss(setting: Setting, Win: np.ndarray, Wout: np.ndarray, targets=targets) -> float:
     total = 0.0
     for centre, C, noise in setting.positions():
         T, labels, counts = targets(centre, noise)
@@ -44,6 +45,7 @@ def test_one_pair_by_hand() -> None:
     skip_gram(
         Win.reshape(-1), Wout.reshape(-1), 8, np.array([0, 1], np.int32), np.array([0, 2]), 0, 1,
         np.full(2, 0xFFFFFFFF, np.uint32), np.array([1], np.int32), np.float32(0.1), 7, 1, 1,
+        *NO_TREE,
     )  # fmt: skip
     np.testing.assert_allclose(Win[1, :2], [1, 0], atol=1e-6)
     np.testing.assert_allclose(Wout[0, :2], [0.05, 0], atol=1e-6)
@@ -55,7 +57,7 @@ def test_one_pair_by_hand() -> None:
 @pytest.mark.parametrize("window", [1, 3, 5])
 def test_the_kernel_equals_its_equations(negatives: int, window: int) -> None:
     setting = Setting(negatives=negatives, window=window)
-    Win, Wout, _, _ = setting.run(skip_gram)
+    Win, Wout, _, _ = setting.run(skip_gram, *NO_TREE)
     assert np.abs(Win - setting.Win).max() > 0.01
     for ours, theirs in zip((Win, Wout), literal(setting), strict=True):
         np.testing.assert_allclose(ours, theirs, atol=2e-6)
@@ -65,14 +67,14 @@ def test_the_kernel_equals_its_equations(negatives: int, window: int) -> None:
 def test_more_noise_words_than_one_block_holds(negatives: int) -> None:
     setting = Setting(negatives=negatives, size=50_000, dim=8, lengths=(12, 20))
     setting.noise = np.arange(50_000, dtype=np.int32)  # no word twice: see the page's departures
-    Win, Wout, _, _ = setting.run(skip_gram)
+    Win, Wout, _, _ = setting.run(skip_gram, *NO_TREE)
     for ours, theirs in zip((Win, Wout), literal(setting), strict=True):
         np.testing.assert_allclose(ours, theirs, atol=2e-6)
 
 
 def test_the_step_is_the_gradient_of_the_loss() -> None:
     setting = Setting(size=12, dim=8, lengths=(3, 4), window=2, lr=1e-3, keep=1.0)
-    Win, Wout, _, _ = setting.run(skip_gram)
+    Win, Wout, _, _ = setting.run(skip_gram, *NO_TREE)
     slopes = gradient(
         lambda a, b: loss(setting, a, b), setting.Win.astype(float), setting.Wout.astype(float)
     )
@@ -82,13 +84,59 @@ def test_the_step_is_the_gradient_of_the_loss() -> None:
 
 def test_the_sampled_loss_is_the_loss_before_the_step() -> None:
     setting = Setting(lengths=(2,), window=1, keep=1.0)
-    _, _, sampled, pairs = setting.run(skip_gram)
+    _, _, sampled, pairs = setting.run(skip_gram, *NO_TREE)
     first = next(iter(setting.positions()))
     setting.positions = lambda: iter([first])  # type: ignore[method-assign]
     assert pairs == 1
     assert sampled == pytest.approx(
         loss(setting, setting.Win.astype(float), setting.Wout.astype(float)), rel=1e-4
     )
+
+
+@pytest.mark.parametrize("window", [1, 5])
+@pytest.mark.parametrize("size", [2, 40, 3000])
+def test_the_kernel_on_a_tree_equals_its_equations(size: int, window: int) -> None:
+    setting = Setting(negatives=0, window=window, size=size)
+    ways = Ways(setting)
+    Win, Wout, _, _ = setting.run(skip_gram, *ways.tree)
+    assert np.abs(Win - setting.Win).max() > 0.01
+    for ours, theirs in zip((Win, Wout), literal(setting, ways.targets), strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=4e-6)
+
+
+def test_the_step_on_a_tree_is_the_gradient_of_its_loss() -> None:
+    setting = Setting(size=12, dim=8, lengths=(3, 4), window=2, lr=1e-3, keep=1.0, negatives=0)
+    ways = Ways(setting)
+    Win, Wout, _, _ = setting.run(skip_gram, *ways.tree)
+    slopes = gradient(
+        lambda a, b: loss(setting, a, b, ways.targets),
+        setting.Win.astype(float),
+        setting.Wout.astype(float),
+    )
+    for after, before, slope in zip((Win, Wout), (setting.Win, setting.Wout), slopes, strict=True):
+        np.testing.assert_allclose((before - after) / setting.lr, slope, atol=0.01)
+
+
+def test_the_loss_on_a_tree_is_that_of_probabilities_that_sum_to_one() -> None:
+    # Each word in turn is the centre of the only position; the sampled loss is -log p(word | x).
+    setting = Setting(size=30, lengths=(2,), window=1, keep=1.0, lr=1e-6, negatives=0)
+    ways = Ways(setting)
+    total = 0.0
+    for word in range(1, setting.size):
+        setting.ids[:] = [word, 0]
+        total += np.exp(-setting.run(skip_gram, *ways.tree)[2])
+    own = [  # of word 0 after itself, which no text of two different words has
+        sigmoid(np.where(y == 1, 1, -1) * (setting.Wout[T] @ setting.Win[0])).prod()
+        for T, y, _ in [ways.targets(0, [])]
+    ]
+    assert total + own[0] == pytest.approx(1, abs=1e-4)
+
+
+def test_words_of_one_topic_come_together_on_a_tree() -> None:
+    texts = zipf_text(2000, 120, 6)
+    table = SGNS(dim=24, epochs=8, min_count=2, threads=1, negatives=0)(Corpus(texts))
+    pairs = {"planted": association(zipf_text(1000, 120, 6, seed=1), words=120)}
+    assert rank_correlation(table, pairs)["rho"] > 0.4
 
 
 def test_words_of_one_topic_come_together() -> None:

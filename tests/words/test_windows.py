@@ -7,12 +7,13 @@ import threading
 import numpy as np
 import pytest
 
+from tokenspace import sgd, simd
 from tokenspace.corpus import Corpus
 from tokenspace.errors import InputError
 from tokenspace.jit import kernel
 from tokenspace.progress import Meter
-from tokenspace.words import SGNS, _kernel, _simd
-from tokenspace.words._simd import add, fma, load, mul, prefetch, sigmoid, splat, store, sub, sums
+from tokenspace.simd import add, fma, load, mul, prefetch, sigmoid, splat, store, sub, sums
+from tokenspace.words import SGNS
 
 
 @kernel(cache=False)
@@ -33,9 +34,9 @@ def test_instructions_do_what_their_numpy_functions_do() -> None:
     out = np.zeros(56, np.float32)
     _every_instruction(x, out)
     a, b, c = x[:8], x[8:16], x[16:24]
-    expected = [a + b, a - b, a * b, a * b + c, _simd.sigmoid(a), np.full(8, x[3])]
+    expected = [a + b, a - b, a * b, a * b + c, simd.sigmoid(a), np.full(8, x[3])]
     np.testing.assert_allclose(out[:48], np.concatenate(expected), atol=2e-5)
-    np.testing.assert_allclose(out[48:], _simd.sums(a, b, c, a, b, c, a, b), atol=1e-5)
+    np.testing.assert_allclose(out[48:], simd.sums(a, b, c, a, b, c, a, b), atol=1e-5)
 
 
 @kernel(cache=False)
@@ -53,15 +54,15 @@ def test_the_sigmoid_is_exact_to_five_digits() -> None:
 
 def test_thinning_keeps_what_the_formula_says() -> None:
     counts = np.array([900, 99, 1])
-    keep = _kernel.keep_thresholds(counts, 0.01) / 0xFFFFFFFF
+    keep = sgd.keep_thresholds(counts, 0.01) / 0xFFFFFFFF
     f = counts / 1000
     np.testing.assert_allclose(keep, np.minimum(1, np.sqrt(0.01 / f) + 0.01 / f), rtol=1e-6)
-    assert (_kernel.keep_thresholds(counts, 0) == 0xFFFFFFFF).all()
+    assert (sgd.keep_thresholds(counts, 0) == 0xFFFFFFFF).all()
 
 
 def test_noise_follows_counts_to_the_three_quarters() -> None:
     counts = np.array([10_000, 0, 16, 1])
-    table = _kernel.noise_table(counts)
+    table = sgd.noise_table(counts)
     share = np.bincount(table, minlength=4) / len(table)
     np.testing.assert_allclose(share, counts**0.75 / (counts**0.75).sum(), atol=1e-6)
     assert share[1] == 0
@@ -69,7 +70,7 @@ def test_noise_follows_counts_to_the_three_quarters() -> None:
 
 
 def test_the_rarest_word_is_in_the_noise() -> None:
-    table = _kernel.noise_table(np.array([10**10, 1]))
+    table = sgd.noise_table(np.array([10**10, 1]))
     assert len(table) > 2**20
     assert 1 in table
 
@@ -77,7 +78,7 @@ def test_the_rarest_word_is_in_the_noise() -> None:
 @pytest.mark.parametrize("words", [1, 3, 10, 1000])
 def test_chunks_cover_every_sentence_once(words: int) -> None:
     offsets = np.array([0, 2, 3, 9, 10, 11, 30])
-    parts = _kernel.chunks(offsets, words)
+    parts = sgd.chunks(offsets, words)
     assert [i for first, last in parts for i in range(first, last)] == list(range(6))
 
 
@@ -93,7 +94,7 @@ def test_an_error_in_one_thread_stops_all() -> None:
         return 1
 
     with pytest.raises(KeyboardInterrupt), Meter("test", 10) as meter:
-        _kernel._share(work, 0, 100_000, 2, meter)
+        sgd.share(work, 0, 100_000, 2, meter)
     assert len(done) < 100_000
 
 

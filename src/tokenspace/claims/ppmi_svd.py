@@ -9,9 +9,9 @@ from typing import cast
 import numpy as np
 
 from tokenspace.corpus import Corpus
-from tokenspace.metrics import word_similarity
 from tokenspace.recipe import Recipe
 from tokenspace.report import Claim
+from tokenspace.words.evaluation import word_similarity
 from tokenspace.words.ppmi_svd import PPMISVD
 from tokenspace.words.sgns import SGNS
 from tokenspace.words.trial import material

@@ -10,7 +10,13 @@ from tokenspace.text_encoder import TextEncoder as TextEncoder
 if TYPE_CHECKING:
     from tokenspace.corpus import Corpus
 
-EVIDENCE = {"corpus": "Corpus", "table": "EmbeddingTable"}
+EVIDENCE = {
+    "corpus": "Corpus",
+    "table": "EmbeddingTable",
+    "encoder": "TextEncoder",
+    "labels": "Labels",
+    "vocab": "Vocabulary",
+}
 """Every input that a method of this family may ask for, with its type."""
 
 

@@ -63,15 +63,16 @@ from typing import Annotated, Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from tokenspace.arrays import Floats1d, Floats2d
+from tokenspace.arrays import Floats2d
 from tokenspace.corpus import Corpus
 from tokenspace.encode.static import StaticEncoder, flat_ids, mean_rows, text_vocabulary
 from tokenspace.errors import ConfigError, InputError
 from tokenspace.recipe import Range, Recipe
 from tokenspace.table import EmbeddingTable
 from tokenspace.vocab import Vocabulary
+from tokenspace.weighting import all_but_the_top, directions, sif_weights
 
-__all__ = ["SIF", "all_but_the_top", "weights"]
+__all__ = ["SIF"]
 
 _BATCH = 4096  # texts of the corpus that are held at a time
 
@@ -119,37 +120,11 @@ class SIF(Recipe):
             lengths = np.linalg.norm(rows, axis=1, keepdims=True)
             rows /= np.where(lengths > 0, lengths, 1)
         rows = all_but_the_top(rows, self.top) if self.top else rows
-        rows *= weights(counts, self.a)[:, None]
+        rows *= sif_weights(counts, self.a)[:, None]
         if self.components:
             U = _common_directions(corpus, vocab, rows, self.components)
             rows -= (rows @ U.T) @ U
         return StaticEncoder(vocab, rows)
-
-
-def weights(counts: npt.NDArray[np.int64], a: float) -> Floats1d:
-    """Return a / (a + p(w)) for every token, (V,) float32 (Arora et al. 2017, algorithm 1)."""
-    p = counts / max(1, int(counts.sum()))
-    return np.asarray(a / (a + p), np.float32)
-
-
-def all_but_the_top(rows: Floats2d, top: int) -> Floats2d:
-    """Return the rows less their mean and first ``top`` principal directions, (V, D) float32.
-
-    Mu and Viswanath (2018), algorithm 1. Zero rows take no part and stay zero.
-    """
-    present = rows.any(axis=1)
-    some = rows[present]
-    some = some - some.mean(axis=0, dtype=np.float64).astype(np.float32)
-    U = _directions(some.T.astype(np.float64) @ some, top)
-    cleaned = np.zeros_like(rows)
-    cleaned[present] = some - (some @ U.T) @ U
-    return cleaned
-
-
-def _directions(scatter: npt.NDArray[np.float64], count: int) -> Floats2d:
-    """Return the eigenvectors of the largest eigenvalues of a (D, D) matrix, (count, D)."""
-    _, vectors = np.linalg.eigh(scatter)
-    return np.ascontiguousarray(vectors[:, : -count - 1 : -1].T, dtype=np.float32)
 
 
 def _batches(corpus: Corpus) -> Iterator[list[str]]:
@@ -176,4 +151,4 @@ def _common_directions(
         means = np.zeros((len(batch), width), np.float32)
         mean_rows(rows, ids, offsets, means)
         scatter += means.T.astype(np.float64) @ means
-    return _directions(scatter, components)
+    return directions(scatter, components)

@@ -12,25 +12,21 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
 
 from tokenspace.arrays import Floats2d, Ids, Ragged
-from tokenspace.errors import ConfigError, FormatError, InputError
+from tokenspace.errors import FormatError, InputError
 from tokenspace.io import read_tensors, replacing, save_tensors
 from tokenspace.jit import kernel
-from tokenspace.lexicon import casing
+from tokenspace.lexicon import word_tokenizer
 from tokenspace.vocab import Vocabulary
 
-if TYPE_CHECKING:
-    from tokenizers import Tokenizer
-
-__all__ = ["StaticEncoder", "flat_ids", "mean_rows", "text_vocabulary", "word_tokenizer"]
+__all__ = ["StaticEncoder", "flat_ids", "mean_rows", "pieces", "text_vocabulary"]
 
 _MODULE = "sentence_transformers.models.StaticEmbedding"
-_UNKNOWN = "[UNK]"
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,14 +98,7 @@ class StaticEncoder:
         ``start`` and ``end`` count characters of the text, and ``surface`` is ``text[start:end]``;
         white space before a word is left out.
         """
-        tokenizer = self.vocab.tokenizer
-        assert tokenizer is not None
-        return [
-            [_trimmed(text, start, end) for start, end in encoding.offsets]
-            for text, encoding in zip(
-                texts, tokenizer.encode_batch(list(texts), add_special_tokens=False), strict=True
-            )
-        ]
+        return pieces(self.vocab, texts)
 
     @cached_property
     def unit(self) -> Floats2d:
@@ -193,6 +182,18 @@ class StaticEncoder:
         return cls(vocab, np.asarray(weights, np.float32))
 
 
+def pieces(vocab: Vocabulary, texts: Sequence[str]) -> list[list[tuple[str, int, int]]]:
+    """Return (surface, start, end) for every token of every text, white space left out."""
+    tokenizer = vocab.tokenizer
+    assert tokenizer is not None
+    return [
+        [_trimmed(text, start, end) for start, end in encoding.offsets]
+        for text, encoding in zip(
+            texts, tokenizer.encode_batch(list(texts), add_special_tokens=False), strict=True
+        )
+    ]
+
+
 def _trimmed(text: str, start: int, end: int) -> tuple[str, int, int]:
     surface = text[start:end]
     start = end - len(surface.lstrip() or surface)
@@ -226,9 +227,7 @@ def mean_rows(rows: Floats2d, ids: npt.NDArray[np.int64], offsets: Ids, means: F
                 total[d] *= share
 
 
-def text_vocabulary(
-    vocab: Vocabulary, *, split: str = "words", language: str = ""
-) -> Vocabulary:
+def text_vocabulary(vocab: Vocabulary, *, split: str = "words", language: str = "") -> Vocabulary:
     """Return ``vocab`` with a tokenizer that neither pads nor cuts texts.
 
     A word list gets the tokenizer of :func:`word_tokenizer`, and with it one token more.
@@ -241,42 +240,3 @@ def text_vocabulary(
     tokenizer.no_padding()
     tokenizer.no_truncation()
     return Vocabulary.of(tokenizer, rows=len(vocab))
-
-
-def word_tokenizer(
-    words: Sequence[str], *, split: str = "words", language: str = ""
-) -> Tokenizer:
-    """Make a tokenizer of a word list that splits text as :class:`Corpus` does.
-
-    ``split="words"``: lower case, runs of letters (one inner apostrophe) and runs of digits;
-    ``"whitespace"``: what stands between white space. Ids are those of the list; one more, the
-    last, stands for every unknown word. Raises :class:`ConfigError` for ``"spacy"``, whose rules a
-    tokenizer's file cannot hold.
-    """
-    from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
-
-    if split == "spacy":
-        raise ConfigError(
-            "split='spacy': its rules cannot be saved with an encoder",
-            hint="give split='words' here; the words of most languages are the same",
-        )
-    unknown = _UNKNOWN
-    while unknown in set(words):
-        unknown = f"[{unknown}]"
-    ids = {word: index for index, word in enumerate((*words, unknown))}
-    tokenizer = Tokenizer(models.WordLevel(ids, unk_token=unknown))
-    if split == "whitespace":
-        tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    else:
-        tokenizer.normalizer = normalizers.Sequence(
-            [
-                *(normalizers.Replace(large, small) for large, small in casing(language)),
-                normalizers.Lowercase(),
-                normalizers.Replace("\u2019", "'"),
-            ]
-        )
-        letters = r"[\p{L}\p{M}]+"
-        tokenizer.pre_tokenizer = pre_tokenizers.Split(
-            Regex(rf"{letters}(?:'{letters})?|\p{{N}}+"), behavior="removed", invert=True
-        )
-    return tokenizer

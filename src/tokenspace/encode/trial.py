@@ -10,8 +10,10 @@ import numpy as np
 from tokenspace.corpus import Corpus
 from tokenspace.data import zipf_text
 from tokenspace.encode import TextEncoder
+from tokenspace.labels import Labels
 from tokenspace.metrics import reciprocal_rank
 from tokenspace.table import EmbeddingTable
+from tokenspace.toy_encoder import ToyEncoder
 from tokenspace.vocab import Vocabulary
 
 __all__ = ["bag", "cooccurrence_table", "judge"]
@@ -21,10 +23,18 @@ def bag(seed: int = 0, *, tiny: bool = False) -> dict[str, Any]:
     """Return a ``corpus`` of invented sentences by topic and a ``table`` learned from it.
 
     The table holds the singular vectors of the words' positive pointwise mutual information.
+    ``encoder`` is a toy that knows letters and neighbours; ``labels`` tell in which half of the
+    alphabet a text begins.
     """
     sizes = (120, 60, 4) if tiny else (4_000, 600, 24)
     texts = zipf_text(*sizes, seed=seed)
-    return {"corpus": Corpus(texts), "table": cooccurrence_table(texts, 12 if tiny else 64)}
+    table = cooccurrence_table(texts, 12 if tiny else 64)
+    return {
+        "corpus": Corpus(texts),
+        "table": table,
+        "encoder": ToyEncoder(seed=seed),
+        "labels": Labels("early" if text[0] < "n" else "late" for text in texts),
+    }
 
 
 def cooccurrence_table(texts: list[str], width: int) -> EmbeddingTable:

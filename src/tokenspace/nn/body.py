@@ -53,6 +53,9 @@ class Body(Protocol):
     def states(self, ids: Tensor, mask: Tensor, types: Tensor) -> Tensor:
         """Return the last hidden states (B, T, H) of padded ids, mask and segments, all (B, T)."""
 
+    def every_layer(self, ids: Tensor, mask: Tensor, types: Tensor) -> tuple[Tensor, ...]:
+        """Return what enters the first layer and what leaves each, (B, T, H) all of them."""
+
     def pooled(self, states: Tensor, mask: Tensor, prompt: int) -> Tensor:
         """Return one vector a text, (B, D); the first ``prompt`` tokens belong to a prompt."""
 
@@ -134,6 +137,14 @@ class _Transformer:
         output = self.network(input_ids=ids, attention_mask=mask.long(), **segments)
         hidden: Tensor = output.last_hidden_state
         return hidden
+
+    def every_layer(self, ids: Tensor, mask: Tensor, types: Tensor) -> tuple[Tensor, ...]:
+        segments = {"token_type_ids": types} if self.segments else {}
+        output = self.network(
+            input_ids=ids, attention_mask=mask.long(), output_hidden_states=True, **segments
+        )
+        layers: tuple[Tensor, ...] = tuple(output.hidden_states)
+        return layers
 
     def pooled(self, states: Tensor, mask: Tensor, prompt: int) -> Tensor:
         if prompt and not self.include_prompt:
@@ -220,11 +231,21 @@ class _Modules:
     def states(self, ids: Tensor, mask: Tensor, types: Tensor) -> Tensor:
         if self.static:
             return embedding(ids, self.first.embedding.weight)
+        states: Tensor = self.first(self._features(ids, mask, types))["token_embeddings"]
+        return states
+
+    def every_layer(self, ids: Tensor, mask: Tensor, types: Tensor) -> tuple[Tensor, ...]:
+        if self.static:
+            return (self.states(ids, mask, types),)
+        network = self.first.auto_model
+        output = network(**self._features(ids, mask, types), output_hidden_states=True)
+        return tuple(output.hidden_states)
+
+    def _features(self, ids: Tensor, mask: Tensor, types: Tensor) -> dict[str, Tensor]:
         features = {"input_ids": ids, "attention_mask": mask.long()}
         if "token_type_ids" in self.first.tokenizer.model_input_names:
             features["token_type_ids"] = types
-        states: Tensor = self.first(features)["token_embeddings"]
-        return states
+        return features
 
     def pooled(self, states: Tensor, mask: Tensor, prompt: int) -> Tensor:
         features: dict[str, Any] = {"token_embeddings": states, "attention_mask": mask.long()}

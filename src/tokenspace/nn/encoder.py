@@ -25,9 +25,11 @@ from tokenspace.arrays import Floats2d, Ids, Ragged
 from tokenspace.checkpoint.folder import locate, optional_json
 from tokenspace.errors import ConfigError, FormatError, InputError
 from tokenspace.io import replacing
+from tokenspace.nn import windows
 from tokenspace.nn.body import Body, load_body
-from tokenspace.nn.mask import padding
 from tokenspace.progress import Meter
+from tokenspace.text_encoder import TokenStates
+from tokenspace.vocab import Vocabulary
 
 __all__ = ["ModelEncoder", "load_encoder"]
 
@@ -107,6 +109,32 @@ class ModelEncoder:
             found.append([(text[start:end], start, end) for start, end in places])
         return found
 
+    @property
+    def vocab(self) -> Vocabulary:
+        """The tokens of the encoder's own tokenizer."""
+        return Vocabulary.of(self.body.tokenizer)
+
+    def token_states(
+        self, texts: Sequence[str], *, layer: int = -1, layers: int = 1, batch_size: int = 32
+    ) -> Iterator[tuple[int, TokenStates]]:
+        """Yield (index, states) of every text, each once, as the network gives them, unscaled.
+
+        Without a prompt; nothing is cut (:mod:`tokenspace.nn.windows`). ``layer`` and ``layers``
+        as in :class:`tokenspace.text_encoder.ContextEncoder`.
+        """
+        _check_texts(texts)
+        return windows.token_states(self.body, texts, (layer, layers), batch_size)
+
+    def mean_states(
+        self, texts: Sequence[str], *, layer: int = -1, layers: int = 1, batch_size: int = 32
+    ) -> Floats2d:
+        """Return the mean state of all tokens of every text, special ones included, (N, H).
+
+        Without a prompt, and nothing is cut, as in :meth:`token_states`.
+        """
+        _check_texts(texts)
+        return windows.mean_states(self.body, texts, (layer, layers), batch_size)
+
     def save(self, path: str | Path) -> None:
         """Write a directory that ``SentenceTransformer`` loads, beside first and then renamed."""
         with replacing(path) as partial:
@@ -115,18 +143,7 @@ class ModelEncoder:
 
     def _tokenize(self, texts: Sequence[str]) -> list[Encoding]:
         """Tokenize the prompt with each text, cut at the model's limit and not padded."""
-        if isinstance(texts, str):
-            raise InputError("texts are a list of strings, not one string", hint="write [text]")
-        for index, text in enumerate(texts):
-            if not isinstance(text, str):
-                raise InputError(
-                    f"text {index} is {type(text).__name__}, not str", hint="give a list of strings"
-                )
-            if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
-                raise InputError(
-                    f"text {index} holds a lone surrogate, which is not valid Unicode",
-                    hint="decode the bytes with errors='replace'",
-                )
+        _check_texts(texts)
         return self.body.tokenizer.encode_batch(
             [self.prefix + text for text in texts], add_special_tokens=self.body.special
         )
@@ -158,16 +175,9 @@ class ModelEncoder:
             log.warning("%d of %d texts were cut at the model's limit", cut, len(texts))
 
     def _states(self, batch: Sequence[Encoding]) -> tuple[Tensor, Tensor]:
-        """Pad a batch on the right and run the network: (B, T, H), and the mask (B, T)."""
-        lengths = torch.tensor([len(encoding) for encoding in batch])
-        mask = padding(lengths, max(1, int(lengths.max())))
-        ids = torch.full(mask.shape, self.body.pad, dtype=torch.int64)
-        types = torch.zeros(mask.shape, dtype=torch.int64)
-        ids[mask] = torch.tensor([i for encoding in batch for i in encoding.ids]).long()
-        types[mask] = torch.tensor([i for encoding in batch for i in encoding.type_ids]).long()
-        device = self.body.device
-        mask = mask.to(device)
-        return self.body.states(ids.to(device), mask, types.to(device)), mask
+        """Return the last hidden states (B, T, H) of a batch, and what of it is no padding."""
+        ids, mask, types = windows.padded(batch, self.body)
+        return self.body.states(ids, mask, types), mask
 
     def _pooled(self, states: Tensor, mask: Tensor) -> Floats2d:
         return _numpy(self.body.pooled(states, mask, self._prompt_length()))
@@ -211,6 +221,22 @@ class ModelEncoder:
         unit = _numpy(normalize(states.float(), dim=2))
         for row, encoding, matrix in zip(rows, encodings, unit, strict=True):
             matrices[row] = matrix[self._kept(encoding)]
+
+
+def _check_texts(texts: Sequence[str]) -> None:
+    """Raise :class:`InputError` for anything but a list of strings of valid Unicode."""
+    if isinstance(texts, str):
+        raise InputError("texts are a list of strings, not one string", hint="write [text]")
+    for index, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise InputError(
+                f"text {index} is {type(text).__name__}, not str", hint="give a list of strings"
+            )
+        if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
+            raise InputError(
+                f"text {index} holds a lone surrogate, which is not valid Unicode",
+                hint="decode the bytes with errors='replace'",
+            )
 
 
 def _numpy(values: Tensor) -> Floats2d:

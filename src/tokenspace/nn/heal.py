@@ -65,7 +65,7 @@ from tokenspace.progress import Meter
 from tokenspace.rng import stream
 from tokenspace.vocab import Vocabulary
 
-__all__ = ["BODY", "Healed", "distil", "heal"]
+__all__ = ["BODY", "Healed", "heal", "imitate"]
 
 Batch = TypeVar("Batch")
 Page = tuple[list[str], float]
@@ -174,7 +174,7 @@ def _encoder(
     spent = time.perf_counter() - begin
     left = None if seconds is None else max(0.0, seconds - spent)
     batches = chain(first, families)
-    module, healed = distil(teacher, student, batches, seconds=left, total=total, seed=seed)
+    module, healed = imitate(teacher, student, batches, seconds=left, total=total, seed=seed)
     return module, replace(healed, seconds=healed.seconds + spent)
 
 
@@ -201,7 +201,7 @@ class _Student(nn.Module):
         return normalize(self.encoder.vectors(texts), dim=1)
 
 
-def distil(
+def imitate(
     teacher: ModelEncoder,
     student: ModelEncoder,
     batches: Iterator[list[str]],

@@ -20,8 +20,10 @@ With directions W (D, b), b bits, and offset mu (D,)::
     s(Q, P)  = Σ_i max_j (b - 2 h(q_i, p_j)),  the inner product of codes of -1 and +1
 
 ``random``: mu = 0 and W has orthonormal columns, in groups of D where b > D; then P(bit differs) =
-angle / pi. ``itq``: mu is the mean, V (D, b) the first principal directions, Z = (x - mu) V of at
-most 65,536 rows, and R (b, b), a random rotation at first, is improved ``iterations`` times::
+angle / pi. ``none``: mu = 0 and W = I, the signs of the first b numbers as they are, for vectors
+that are codes already, such as those of `binary_pv`. ``itq``: mu is the mean, V (D, b) the first
+principal directions, Z = (x - mu) V of at most 65,536 rows, and R (b, b), a random rotation at
+first, is improved ``iterations`` times::
 
     B = sign(Z R),      U S Wᵀ = BᵀZ by SVD,      R = W Uᵀ;           finally W = V R
 
@@ -92,7 +94,9 @@ class Binary(Recipe):
     """
 
     bits: Annotated[int, Range(0, 65536), "bits a vector, a multiple of 8; 0: its width"] = 0
-    rotation: Annotated[Literal["itq", "random"], "learned hyperplanes, or random ones"] = "itq"
+    rotation: Annotated[
+        Literal["itq", "random", "none"], "learned hyperplanes, random ones, or signs as they are"
+    ] = "itq"
     iterations: Annotated[int, Range(1, 10_000), "iterations of itq"] = 50
     rerank: Annotated[int, Range(0, 10**6), "re-ranked for each of the k; 0: codes alone"] = 10
     codec: Annotated[Codec, "how vectors are kept for re-ranking: float32, float16, int8"] = "i8"
@@ -114,18 +118,21 @@ class Binary(Recipe):
 
         Raises :class:`~tokenspace.errors.InputError` for no documents, a document without a row,
         and values that are not finite, and :class:`~tokenspace.errors.ConfigError` for more bits
-        than D with ``itq``.
+        than D, unless hyperplanes are random.
         """
         check_docs(docs, "raise")
         bits = self.bits or docs.width
-        if self.rotation == "itq" and bits > docs.width:
+        if self.rotation != "random" and bits > docs.width:
             raise ConfigError(
                 f"binary: bits={bits} is above the width {docs.width} of the vectors",
                 hint=f"choose at most {docs.width} bits, or rotation='random'",
             )
         tokens = TokenStore.pack(docs)
-        if self.rotation == "random":
-            mean, directions = np.zeros(docs.width, np.float32), self._random(docs.width, bits)
+        mean = np.zeros(docs.width, np.float32)
+        if self.rotation == "none":
+            directions = np.eye(docs.width, bits, dtype=np.float32)
+        elif self.rotation == "random":
+            directions = self._random(docs.width, bits)
         else:
             mean, directions = self._learned(sample_rows(tokens, _SAMPLE, self.seed), bits)
         rows = int(docs.offsets[-1])

@@ -78,6 +78,7 @@ def finetune_command(
     help="all, tail:8, spacing:2, even:8, kmeans:8, kmeans:25%, ward:2 or drop:0.95 (default: what"
     " the encoder was trained for, otherwise all)",
 )
+@click.option("--whole", is_flag=True, help="one vector a text, in place of its tokens' vectors")
 @click.option("--queries", is_flag=True, help="the texts are queries, not documents")
 @click.option("--out", required=True, metavar="FILE", help="where the result goes: .safetensors")
 @click.option("--trust-remote-code", is_flag=True, help="accept an encoder with own code")
@@ -88,6 +89,7 @@ def encode_command(
     texts: Sequence[str],
     encoder: str,
     keep: str | None,
+    whole: bool,
     queries: bool,
     out: str,
     trust_remote_code: bool,
@@ -96,13 +98,20 @@ def encode_command(
 ) -> None:
     """Turn files of text, one item a line, into the token vectors that --docs takes.
 
-    A line that gives no token is refused, with its number.
+    A line that gives no token is refused, with its number; with --whole, one whose vector is zero.
     """
     if Path(out).exists() and not force:
         raise ConfigError(f"{out} exists", hint="choose another --out, or add --force")
     if Path(out).suffix != ".safetensors":
         raise ConfigError(f"{out} is not NAME.safetensors", hint="end --out in .safetensors")
+    if whole and keep is not None:
+        raise ConfigError(
+            "--keep is about the vectors of tokens", hint="leave out --keep or --whole"
+        )
+    from tokenspace.arrays import Ragged
     from tokenspace.corpus import Corpus
+    from tokenspace.runner import load_input, located
+    from tokenspace.text_encoder import TextEncoder
 
     from .crisp import trained_sides
     from .pooling import Pooling, pool
@@ -111,17 +120,22 @@ def encode_command(
     if keep is not None:
         Pooling.parse(keep)
     lines = list(Corpus.load(*texts))
-    from tokenspace.nn.encoder import load_encoder
-
-    loaded = load_encoder(encoder, trust_remote_code=trust_remote_code)
-    trained = trained_sides(encoder)
-    tokens = loaded.prompted(side).encode_tokens(lines)
-    empty = [number for number, height in enumerate(tokens.heights.tolist(), 1) if not height]
-    if empty or not lines:
+    place = located(TextEncoder, encoder)
+    loaded = load_input(TextEncoder, place, trust_remote_code=trust_remote_code)
+    if hasattr(loaded, "prompted"):
+        loaded = loaded.prompted(side)
+    if whole:
+        vectors = loaded.encode(lines)
+        tokens, good, missing = Ragged.single(vectors), vectors.any(axis=1), "vector"
+    else:
+        tokens = loaded.encode_tokens(lines)
+        good, missing = tokens.heights > 0, "token"
+    if not good.all() or not lines:
         raise InputError(
-            f"line {empty[0]} gives no token" if empty else "there is no text",
-            hint="remove blank lines: each line is an item",
+            f"line {int(good.argmin()) + 1} gives no {missing}" if lines else "there is no text",
+            hint="remove blank lines, and those of unknown words: each line is an item",
         )
+    trained = None if whole else trained_sides(encoder)
     how = keep or (trained[side == "document"] if trained else "all")
     kept = pool(tokens, how, side=side)
     kept.save(out)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,7 @@ from tokenspace.arrays import Floats1d, Floats2d
 from tokenspace.compress.floats import FloatTable, open_rows
 from tokenspace.compress.int8 import Int8
 from tokenspace.corpus import Corpus
+from tokenspace.encode import classifier, paragraph
 from tokenspace.encode.sif import SIF
 from tokenspace.encode.static import StaticEncoder, flat_ids
 from tokenspace.errors import InputError
@@ -28,7 +29,9 @@ from tokenspace.io import replacing
 from tokenspace.progress import track
 from tokenspace.retrieve.coded import CodedStore
 from tokenspace.retrieve.store import Codec, StoreWriter, TokenStore
+from tokenspace.runner import load_input, located
 from tokenspace.table import EmbeddingTable
+from tokenspace.text_encoder import TextEncoder
 from tokenspace.tokenizer_training import byte_bpe
 from tokenspace.vocab import Vocabulary
 from tokenspace.words.sgns import SGNS
@@ -106,9 +109,9 @@ class Generation:
         """The text encoder: the learned one, or the pretrained one that the plan names."""
         if self.plan.encoder is None:
             return TwoRows.load(self.path / "encoder")
-        from tokenspace.nn.encoder import load_encoder
-
-        return load_encoder(self.plan.encoder, trust_remote_code=self.plan.trust_remote_code)
+        trust = self.plan.trust_remote_code
+        place = located(TextEncoder, self.plan.encoder)
+        return cast("Encoder", load_input(TextEncoder, place, trust_remote_code=trust))
 
     @cached_property
     def tokens(self) -> TokenStore | CodedStore:
@@ -223,6 +226,10 @@ def vocabulary(work: Generation, texts: Sequence[str]) -> Outcome:
 
 def pretrained_table(encoder: str) -> EmbeddingTable:
     """Return the input rows of a pretrained encoder, mapped from its files."""
+    if (Path(encoder) / paragraph.FILE).is_file():
+        return paragraph.ParagraphEncoder.load(encoder).table
+    if (Path(encoder) / classifier.FILE).is_file():
+        return classifier.DocumentClassifier.load(encoder).table
     from tokenspace.checkpoint.folder import locate
 
     return EmbeddingTable.load(locate(encoder))

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from tokenspace.corpus import Corpus
     from tokenspace.table import EmbeddingTable
 
-EVIDENCE = {"corpus": "Corpus", "vocab": "Vocabulary"}
+EVIDENCE = {"corpus": "Corpus", "vocab": "Vocabulary", "encoder": "TextEncoder"}
 """Every input that a method of this family may ask for, with its type."""
 
 

@@ -56,6 +56,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import numpy as np
 
+from tokenspace import sgd
 from tokenspace.arrays import Floats1d, Floats2d
 from tokenspace.corpus import Corpus, IdStream
 from tokenspace.errors import ConfigError
@@ -64,8 +65,6 @@ from tokenspace.recipe import Range, Recipe
 from tokenspace.rng import stream
 from tokenspace.table import EmbeddingTable
 from tokenspace.vocab import Vocabulary
-
-from . import _kernel
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
@@ -117,7 +116,7 @@ class PPMISVD(Recipe):
         ConfigError
             Where there are no more words than ``dim``.
         """
-        text = _kernel.encode(corpus, vocab, self.min_count)
+        text = sgd.encode(corpus, vocab, self.min_count)
         if self.dim >= len(text.vocab):
             raise ConfigError(
                 f"ppmi_svd: dim={self.dim} needs more than {len(text.vocab)} different words",

@@ -11,6 +11,11 @@ Words with the same centres around them are pushed the same way, and end up clos
 Rare words teach more than frequent ones, so occurrences of frequent words are dropped at random
 before windows are formed. Noise words are drawn by their counts to the power 0.75.
 
+``negatives=0`` does without noise words (hierarchical softmax). The words are then the leaves of a
+Huffman tree, frequent ones near its root, and each inner node has an output vector that tells
+which of its two branches leads to the centre. That gives every word a probability, and they sum
+to 1.
+
 Equations
 ---------
 With ``x`` the rows of ``Win`` (input vectors, the result) and ``w`` those of ``Wout`` (output
@@ -25,6 +30,10 @@ products, each (neighbours, 1 + K) against ``dim``::
     G = lr (label - s(Win[C] Wout[T]^T))
     Win[C] += G Wout[T]        with Wout as it was
     Wout[T] += G^T Win[C]      with Win as it was
+
+On a tree, ``T`` is the way of inner nodes from the root to the centre, ``code`` the branch taken
+at each (0 or 1), ``label = 1 - code``, and the rest is the same: the loss of a pair becomes
+``-log p(c | a) = -sum_j log s((1 - 2 code_j) x_a . w_{T_j})``. ``Wout`` then has V - 1 rows in use.
 
 The window reaches 1 to ``window`` words to each side, drawn anew for each position. A word of
 relative frequency ``f`` is kept with probability ``min(1, (sqrt(f / sample) + 1) sample / f)``.
@@ -43,19 +52,24 @@ Departures from the paper
 - A noise word that happens to be the centre is left out of that position, not drawn again. With
   more than 5 noise words, one drawn twice for a position may see its own first update.
 - A sentence of more than 10,000 tokens is split there; nothing is dropped.
+- The way to the centre is one for the whole window, so the tree is trained by the same three
+  products.
 
 With one thread the same seed gives the same bytes. More threads update the shared matrices without
 locks (HOGWILD): the vectors are as good, but two runs are never equal bit for bit.
 
 ``notes["loss"]`` is the mean loss of a pair of centre and neighbour, noise included, over every
-16th position of the last epoch.
+16th position of the last epoch; on a tree, the mean of ``-log p(c | a)``.
+``SGNS().factors(corpus)`` returns the input and the output vectors, and ``relation_report`` of
+``tokenspace.words.relation`` says how near their products come to mutual information.
 
 Cost
 ----
 Time: about 6 dim (1 + negatives) multiplications a pair, (window + 1) pairs a word; 2 million words
-a second and core at the defaults (dim 100, window 5, 5 noise words) on a server of 2021. The first
-call compiles the kernel, which takes a few seconds and is kept. Memory: 8 V dim bytes for both
-matrices, a noise table of 4 to 64 MiB; the text itself lies in a temporary file as 4 bytes a token.
+a second and core at the defaults (dim 100, window 5, 5 noise words) on a server of 2021; on a tree
+about half of that, since the way to a word has some log2 V nodes. The first call compiles the
+kernel, which takes a few seconds and is kept. Memory: 8 V dim bytes for both matrices, a noise
+table of 4 to 64 MiB; the text itself lies in a temporary file as 4 bytes a token.
 
 When not to use it
 ------------------
@@ -80,14 +94,13 @@ from typing import Annotated, Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from tokenspace import sgd
 from tokenspace.arrays import Floats1d, Ids
-from tokenspace.corpus import Corpus
+from tokenspace.corpus import Corpus, IdStream
+from tokenspace.errors import ConfigError
 from tokenspace.jit import kernel
 from tokenspace.recipe import Range, Recipe
-from tokenspace.table import EmbeddingTable
-from tokenspace.vocab import Vocabulary
-from tokenspace.words import _kernel
-from tokenspace.words._kernel import (
+from tokenspace.sgd import (
     BLOCK,
     below,
     draw_noise,
@@ -98,7 +111,11 @@ from tokenspace.words._kernel import (
     thin,
     window_rows,
 )
-from tokenspace.words._simd import LANES, add, fma, load, mul, sigmoid, splat, store, sub, sums
+from tokenspace.simd import LANES, add, fma, load, mul, sigmoid, splat, store, sub, sums
+from tokenspace.table import EmbeddingTable
+from tokenspace.vocab import Vocabulary
+from tokenspace.words._tree import NO_TREE, huffman, path_rows
+from tokenspace.words.relation import Factors
 
 __all__ = ["SGNS"]
 
@@ -109,7 +126,9 @@ class SGNS(Recipe):
 
     dim: Annotated[int, Range(1, 4096), "width of the vectors"] = 100
     window: Annotated[int, Range(1, 100), "most words to each side that count as neighbours"] = 5
-    negatives: Annotated[int, Range(1, 100), "noise words drawn for each position"] = 5
+    negatives: Annotated[
+        int, Range(0, 100), "noise words drawn for each position; 0 = hierarchical softmax instead"
+    ] = 5
     epochs: Annotated[int, Range(1, 10_000), "passes over the corpus"] = 5
     min_count: Annotated[int, Range(1), "rarer words are left out (not with a vocabulary)"] = 5
     sample: Annotated[float, Range(0, 1), "relative frequency above which words are thinned"] = 1e-3
@@ -143,8 +162,32 @@ class SGNS(Recipe):
         NotConverged
             Where the vectors stop being finite.
         """
-        stream = _kernel.encode(corpus, vocab, self.min_count)
-        trained = _kernel.train(
+        stream, trained = self._train(corpus, vocab)
+        return sgd.table(stream, trained, self.to_dict())
+
+    def factors(self, corpus: Corpus, /, *, vocab: Vocabulary | None = None) -> Factors:
+        """Learn as a call does; return the input and the output vectors.
+
+        Raises
+        ------
+        ConfigError
+            With ``negatives=0``: the output vectors of a tree belong to no words.
+        """
+        if not self.negatives:
+            raise ConfigError(
+                "sgns: with negatives=0 the output vectors are those of a tree, not of words",
+                hint="give negatives=1 or more",
+            )
+        text, trained = self._train(corpus, vocab)
+        weights = np.arange(self.window, 0, -1) / self.window
+        notes = {**self.to_dict(), "loss": trained.loss}
+        both = (trained.inputs, trained.outputs)
+        return Factors(text.vocab, text.counts, weights, *both, None, None, notes)
+
+    def _train(self, corpus: Corpus, vocab: Vocabulary | None) -> tuple[IdStream, sgd.Trained]:
+        stream = sgd.encode(corpus, vocab, self.min_count)
+        tree = NO_TREE if self.negatives else huffman(stream.counts)
+        return stream, sgd.train(
             skip_gram,
             stream,
             label="sgns",
@@ -154,9 +197,8 @@ class SGNS(Recipe):
             lr=self.lr,
             threads=self.threads,
             seed=self.seed,
-            options=(self.window, self.negatives),
+            options=(self.window, self.negatives, *tree),
         )
-        return _kernel.table(stream, trained, self.to_dict())
 
 
 @kernel(error_model="numpy")
@@ -174,14 +216,20 @@ def skip_gram(
     seed: int,
     window: int,
     negatives: int,
+    steps: npt.NDArray[np.int32],
+    starts: Ids,
+    deepest: int,
 ) -> tuple[float, int]:
     """Train on the sentences [first, last); return the sampled loss and its number of pairs.
 
     ``Win`` and ``Wout`` are the (V, width) matrices, flat and updated in place; ``width`` is a
-    multiple of 8. ``keep`` and ``noise`` as made by the functions of their names.
+    multiple of 8. ``keep`` and ``noise`` as made by the functions of their names. Without
+    ``negatives``, (``steps``, ``starts``, ``deepest``) is the tree whose inner nodes the rows of
+    ``Wout`` belong to.
     """
     state = np.array([seed], np.uint64)
-    blocks = negatives // BLOCK + 1  # of the 1 + negatives output rows
+    outputs = 1 + negatives if negatives else deepest
+    blocks = (outputs + BLOCK - 1) // BLOCK
     most = longest(offsets, first, last)
     rows = np.zeros(most + 1, np.int64)  # one more: the last position looks ahead as well
     N = np.zeros((most + 1) * negatives, np.int64)
@@ -205,8 +253,11 @@ def skip_gram(
             if n == 0:
                 continue
             C[n] = C[n - 1]  # contexts go in pairs
-            output_rows(rows[i], N, i * negatives, negatives, lr, T, rate)
             look_ahead(Win, Wout, width, rows, length, i + 1, window, N, negatives)
+            if negatives:
+                output_rows(rows[i], N, i * negatives, negatives, lr, T, rate)
+            else:
+                blocks = path_rows(rows[i] // width, steps, starts, width, lr, T, rate, label)
 
             for block in range(blocks):  # G = rate (label - sigmoid(Win[C] Wout[T]^T))
                 o = block * BLOCK

@@ -11,10 +11,25 @@ import numpy as np
 
 from tokenspace import data
 from tokenspace.corpus import Corpus
-from tokenspace.metrics import word_similarity
+from tokenspace.recipe import Recipe
 from tokenspace.table import EmbeddingTable
+from tokenspace.toy_encoder import ToyEncoder
+from tokenspace.words import study
+from tokenspace.words.evaluation import similarity, word_similarity
 
-__all__ = ["Material", "association", "bag", "judge", "material", "rank_correlation"]
+__all__ = [
+    "SETTINGS",
+    "Material",
+    "association",
+    "bag",
+    "judge",
+    "material",
+    "rank_correlation",
+    "subjects",
+]
+
+SETTINGS = ("invented", *study.SETTINGS)
+"""What ``compare`` can be run on: invented sentences, or the settings of :mod:`.study`."""
 
 HUMAN = ("EN-WS-353-ALL", "EN-MEN-TR-3k", "EN-SIMLEX-999")
 Pairs = list[tuple[str, str, float]]
@@ -27,15 +42,31 @@ class Material(NamedTuple):
     pairs: Mapping[str, Pairs]
 
 
-def bag(seed: int = 0, *, tiny: bool = False) -> dict[str, Any]:
-    """Return a ``corpus`` of invented sentences by topic, and ``pairs`` from sentences held out."""
+def subjects(recipes: Sequence[Recipe], on: str) -> list[Recipe]:
+    """Return what is compared in a setting: on real text, recipes of the same size and length."""
+    return list(recipes) if on == SETTINGS[0] else study.alike(recipes)
+
+
+def bag(seed: int = 0, *, tiny: bool = False, on: str = "invented") -> dict[str, Any]:
+    """Return a ``corpus`` of invented sentences by topic, and ``pairs`` from sentences held out.
+
+    ``encoder`` is a toy that knows letters and neighbours. ``on`` is one of :data:`SETTINGS`.
+    """
+    if on != SETTINGS[0]:
+        return study.setting(on, seed)
     sizes = (150, 60, 4) if tiny else (25_000, 1_200, 40)
     texts, pairs = _held_out(data.zipf_text(*sizes, seed=seed))
-    return {"corpus": Corpus(texts), "pairs": pairs}
+    return {"corpus": Corpus(texts), "pairs": pairs, "encoder": ToyEncoder(seed=seed)}
 
 
-def judge(result: EmbeddingTable, bag: Mapping[str, Any]) -> dict[str, float]:
-    """Return the rank correlation of cosines with the scores of the pairs, and the pairs used."""
+def judge(result: Any, bag: Mapping[str, Any]) -> dict[str, float]:
+    """Return the rank correlation of cosines with the scores of the pairs, and the pairs used.
+
+    A setting on real text brings a judge of its own.
+    """
+    if "judge" in bag:
+        figures: dict[str, float] = bag["judge"](result)
+        return figures
     score = word_similarity(result, bag["pairs"])
     return {"rho": score.value, "pairs": float(score.used), "dim": float(result.shape[1])}
 
@@ -64,7 +95,10 @@ def material(*, smoke: bool = False) -> Material:
 
 def rank_correlation(table: EmbeddingTable, pairs: Mapping[str, Pairs]) -> dict[str, float]:
     """Return Spearman's correlation on every list of pairs, and their mean as ``rho``."""
-    each = {name: word_similarity(table, listed).value for name, listed in pairs.items()}
+    each = {
+        name: similarity(table, listed, resamples=1).score.value  # its interval is not asked for
+        for name, listed in pairs.items()
+    }
     return {"rho": float(np.mean(list(each.values()))), **each}
 
 

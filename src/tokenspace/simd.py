@@ -27,11 +27,13 @@ __all__ = [
     "load",
     "mul",
     "prefetch",
+    "rsqrt",
     "sigmoid",
     "splat",
     "store",
     "sub",
     "sums",
+    "total",
 ]
 
 LANES = 8
@@ -78,7 +80,8 @@ class Instruction(Kernel[Any, Any]):
         from numba.extending import intrinsic
 
         shape = inspect.signature(self.python)
-        result = types.none if shape.return_annotation in (None, "None") else _lanes()[0]
+        results = {None: types.none, "None": types.none, "np.float32": types.float32}
+        result = results.get(shape.return_annotation) or _lanes()[0]
 
         def emit(context: Any, builder: Any, signature: Any, values: tuple[Any, ...]) -> Any:
             given = [
@@ -162,6 +165,16 @@ def _sums(b: Any, *rows: Any) -> Any:
     )
 
 
+def _total(b: Any, x: Any) -> Any:
+    """Add halves, then quarters, then neighbours."""
+    from llvmlite import ir
+
+    for lanes in (4, 2, 1):
+        order = [(lane + lanes) % LANES for lane in range(LANES)]
+        x = b.fadd(x, _shuffle(b, x, x, order))
+    return b.extract_element(x, ir.IntType(32)(0))
+
+
 def _sigmoid(b: Any, x: Any) -> Any:
     """1 / (1 + e^-x), with e^-x = p(-x / 32)^32 and p the Taylor polynomial of degree 5."""
     x = _call(b, "llvm.minnum", _call(b, "llvm.maxnum", x, _number(-16)), _number(16))
@@ -172,6 +185,19 @@ def _sigmoid(b: Any, x: Any) -> Any:
     for _ in range(5):
         power = b.fmul(power, power)
     return b.fdiv(_number(1), b.fadd(_number(1), power))
+
+
+def _rsqrt(b: Any, x: Any) -> Any:
+    """Halve and negate the exponent, then two of Newton's steps: half the time of sqrt and div."""
+    from llvmlite import ir
+
+    whole = ir.VectorType(ir.IntType(32), LANES)
+    bits = b.lshr(b.bitcast(x, whole), ir.Constant(whole, [1] * LANES))
+    y = b.bitcast(b.sub(ir.Constant(whole, [0x5F375A86] * LANES), bits), x.type)
+    half = b.fmul(x, _number(-0.5))
+    for _ in range(2):
+        y = b.fmul(y, _call(b, "llvm.fmuladd", half, b.fmul(y, y), _number(1.5)))
+    return y
 
 
 def _prefetch(b: Any, data: Any, index: Any) -> None:
@@ -236,10 +262,23 @@ def sums(a: Lanes, b: Lanes, c: Lanes, d: Lanes, e: Lanes, f: Lanes, g: Lanes, h
     return each
 
 
+@instruction(_total)
+def total(x: Lanes) -> np.float32:
+    """Return the sum of the lanes."""
+    return np.float32(x.sum())
+
+
 @instruction(_sigmoid)
 def sigmoid(x: Lanes) -> Lanes:
     """Return 1 / (1 + e^-x) lane by lane; x is clipped to [-16, 16]."""
     y: Lanes = np.float32(1) / (np.float32(1) + np.exp(-np.clip(x, -16, 16)))
+    return y
+
+
+@instruction(_rsqrt)
+def rsqrt(x: Lanes) -> Lanes:
+    """Return 1 / sqrt(x) lane by lane, to 5e-6 of it; x > 0."""
+    y: Lanes = (1 / np.sqrt(x)).astype(np.float32)
     return y
 
 

@@ -1,4 +1,4 @@
-"""What the window-based trainers share: subsampling, noise, chunks, threads, learning rate."""
+"""What trainers over a stream of words share: thinning, noise, chunks, threads, learning rate."""
 
 from __future__ import annotations
 
@@ -16,9 +16,15 @@ from tokenspace.corpus import Corpus, IdStream
 from tokenspace.errors import InputError, NotConverged
 from tokenspace.jit import kernel
 from tokenspace.progress import Meter
+from tokenspace.simd import LANES, prefetch
 from tokenspace.table import EmbeddingTable
 from tokenspace.vocab import Vocabulary
-from tokenspace.words._simd import LANES, prefetch
+
+__all__ = [
+    "BLOCK", "CHUNK", "FLOOR", "LINE", "Step", "Trained", "below", "chunks", "draw", "draw_noise",
+    "encode", "keep_thresholds", "longest", "look_ahead", "noise_table", "output_rows",
+    "sampled_loss", "share", "table", "thin", "train", "window_rows",
+]  # fmt: skip
 
 CHUNK = 10_000  # words between two steps of the learning rate
 FLOOR = 1e-4  # of the first learning rate: where the decay ends
@@ -94,8 +100,13 @@ def train(
     threads: int,
     seed: int,
     options: tuple[Any, ...],
+    rows: int | None = None,
+    power: float = 0.75,
 ) -> Trained:
     """Run ``step`` over all chunks of all epochs, with the rate falling linearly.
+
+    There are ``rows`` input vectors (by default one a word); noise words are drawn by their counts
+    to the ``power``.
 
     Threads take the next chunk as they become free and write to the shared matrices without
     locks (HOGWILD, Niu et al. 2011). The learning rate and the random draws belong to the chunk,
@@ -104,12 +115,16 @@ def train(
     """
     width = -(-dim // LANES) * LANES
     size = len(stream.vocab)
-    inputs = np.zeros((size, width), np.float32)
-    inputs[:, :dim] = (rng.stream(seed, "vectors").random((size, dim), np.float32) - 0.5) / dim
+    height = size if rows is None else rows
+    inputs = np.zeros((height, width), np.float32)
+    first = rng.stream(seed, "vectors")
+    for start in range(0, height, CHUNK):
+        part = inputs[start : start + CHUNK, :dim]
+        part[:] = (first.random(part.shape, np.float32) - 0.5) / dim
     outputs = np.zeros((size, width), np.float32)
     flat_in, flat_out = inputs.reshape(-1), outputs.reshape(-1)
     keep = keep_thresholds(stream.counts, sample)
-    noise = noise_table(stream.counts)
+    noise = noise_table(stream.counts, power)
     ranges = chunks(stream.offsets, CHUNK)
     total = epochs * len(stream.ids)
     losses = np.zeros((len(ranges), 2))
@@ -128,21 +143,26 @@ def train(
 
     with Meter(label, total) as meter:
         for epoch in range(epochs):
-            _share(work, epoch, len(ranges), jit.threads(threads), meter)
+            share(work, epoch, len(ranges), jit.threads(threads), meter)
             if not np.isfinite(inputs.sum(dtype=np.float64)):
                 raise NotConverged(
                     f"{label}: vectors are not finite after epoch {epoch + 1} of {epochs}",
                     hint=f"lower the learning rate (lr={lr:g})",
                 )
     loss, terms = losses.sum(axis=0)
-    return Trained(
-        np.ascontiguousarray(inputs[:, :dim]),
-        np.ascontiguousarray(outputs[:, :dim]),
-        float(loss / max(terms, 1)),
-    )
+    return Trained(_narrow(inputs, dim), _narrow(outputs, dim), float(loss / max(terms, 1)))
 
 
-def _share(
+def _narrow(matrix: Floats2d, dim: int) -> Floats2d:
+    """Leave out the columns beyond ``dim``; in place, so that no matrix is held twice."""
+    flat = matrix.reshape(-1)
+    for start in range(0, len(matrix), CHUNK):
+        part = matrix[start : start + CHUNK, :dim].copy()
+        flat[start * dim : start * dim + part.size] = part.reshape(-1)
+    return flat[: len(matrix) * dim].reshape(-1, dim)
+
+
+def share(
     work: Callable[[int, int], int], epoch: int, count: int, threads: int, meter: Meter
 ) -> None:
     """Do the chunks 0 to ``count`` of an epoch in several threads, each the next one free."""
