@@ -280,8 +280,8 @@ def word_vectors_page(results: Path) -> str:
     """Return what distinguishes the trainers of word vectors, with the figures of our study."""
     parts = [
         "# Word vectors: the study",
-        "Every trainer on the same text with 50 dimensions and otherwise its defaults: five passes,"
-        " `glove` 25 over its counts (`tokenspace compare words --on SETTING`, one seed)."
+        "Every trainer on the same text with 50 dimensions and otherwise its defaults, except for"
+        " knobs at its name, as `tokenspace compare words --on SETTING` measured it, one seed."
         " After each figure stands its performance gain ratio, (p - p_rand) / (p_best - p_rand) in"
         " percent:"
         f" 0 is what {RANDOM} reach, 100 the best of the table."
@@ -312,13 +312,14 @@ def gains(rows: Sequence[dict[str, Any]]) -> str:
     order = {name: place for place, name in enumerate([*CONTEXTS, RANDOM])}
     found = []
     for row in sorted(rows, key=lambda row: order.get(row["method"].partition(":")[0], -1)):
-        name = row["method"].partition(":")[0]
+        name, _, knobs = row["method"].partition(":")
+        own = [knob for knob in knobs.split(",") if not knob.startswith(("dim=", "threads="))]
         cells = [
             f"{row[task]:.3f} ({100 * gain(row, floor, best, task):.0f})" for task in WORD_TASKS
         ]
         relation, context = CONTEXTS.get(name, ("", ""))
         link = f"[`{name}`](../methods/{name}.md)" if name in CONTEXTS else name
-        found.append((link, relation, context, *cells, f"{100 * row['pgr']:.0f}"))
+        found.append((" ".join([link, *own]), relation, context, *cells, f"{100 * row['pgr']:.0f}"))
     names = [WORD_TASK_NAMES[task] for task in WORD_TASKS]
     return table(("method", "relation", "context", *names, "mean gain"), found)
 

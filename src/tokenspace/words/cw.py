@@ -54,9 +54,9 @@ It runs in one thread, and the same seed gives the same bytes. Memory: 8 V dim b
 
 When not to use it
 ------------------
-For analogies and synonyms: of all models it is the worst there, in the paper and here. For topics
-and search take skip-gram (``sgns``). It was made to start taggers from, and is here to compare
-with.
+For analogies and similarity: it is the worst there of the models over windows (``sgns``,
+``cbow``, ``order``, ``lbl``, ``nnlm``), in the paper and here, and its claim is short of its
+margin. It was made to start taggers from, and is here to compare with.
 
 Reference
 ---------
