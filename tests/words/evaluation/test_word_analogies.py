@@ -96,6 +96,15 @@ def test_exact_differences_are_found(table) -> None:
     assert (lr.score.used, lr.score.total) == (5, 6)
 
 
+@pytest.mark.parametrize("some", [QUESTIONS[2:], QUESTIONS[3:], []])
+def test_questions_of_one_kind_or_none_known(table, some) -> None:
+    for result in analogies(table, some, measures=("3cosadd", "3cosmul", "pairdir")):
+        known = len(some) == 2
+        assert (result.score.used > 0) == known
+        assert np.isnan(result.score.value) != known
+        assert np.isnan(result.also.get("semantic", np.nan))
+
+
 @pytest.mark.parametrize("oov", ["zero", "mean"])
 def test_unknown_words_may_count_as_wrong(table, oov) -> None:
     (add,) = analogies(table, QUESTIONS, measures=["3cosadd"], oov=oov)

@@ -77,5 +77,5 @@ def figure(kind: Kind, items: Values) -> float:
 
 def kept(items: Values) -> Values:
     """Return the items that are not NaN."""
-    used: Values = items[~np.isnan(items.reshape(len(items), -1)).any(axis=1)]
+    used: Values = items[~np.isnan(items).any(axis=tuple(range(1, items.ndim)))]
     return used
