@@ -234,7 +234,7 @@ def comparison_page(results: Path) -> str:
         cells = [[row.get(column, "–") for column in columns] for row in report["rows"]]
         parts += [f"## {report['title']}", table(columns, cells)]
         parts.append("\n".join(f"- {note}" for note in report["notes"]))
-        family = report["title"].partition(",")[0]
+        family = path.stem.split("_")[1]
         trial = import_module(f"tokenspace.{family}.trial")
         parts += [f"<figure>\n{svg}\n</figure>" for svg, _ in plots(trial, report["rows"])]
     return "\n\n".join(parts) + "\n"
