@@ -22,6 +22,8 @@ from .text_files import standard_input
 if TYPE_CHECKING:
     import click
 
+    from .checkpoint import Checkpoint
+
 __all__ = [
     "DirectoryModule",
     "hashes",
@@ -29,6 +31,7 @@ __all__ = [
     "load_input",
     "located",
     "models_extra",
+    "opened",
     "run_method",
     "said_of",
 ]
@@ -213,6 +216,21 @@ def said_of(recipe: Recipe, result: object) -> Mapping[str, Any]:
     found: Any = getattr(result, "notes", {})
     said = found.get("report", {}) if isinstance(found, Mapping) else {}
     return said if isinstance(said, Mapping) and said.get("method") == recipe.name else {}
+
+
+def opened(
+    entry: Entry, values: Mapping[str, Any], given: Mapping[str, Given], *, trust_remote_code: bool
+) -> tuple[Recipe, Checkpoint, dict[str, Any]]:
+    """Make a recipe, open the model that is its ``source``, and load its other inputs by name."""
+    from .checkpoint import Checkpoint
+
+    recipe = make(entry.name, **{k: v for k, v in values.items() if k != "method"})
+    kinds = {item.name: item.type for item in evidence(type(recipe))}
+    source = given["source"] if isinstance(given["source"], str) else given["source"][0]
+    bag = {
+        name: load_input(kinds[name], paths) for name, paths in given.items() if name != "source"
+    }
+    return recipe, Checkpoint.open(source, trust_remote_code=trust_remote_code), bag
 
 
 @contextmanager

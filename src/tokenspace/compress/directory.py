@@ -15,14 +15,15 @@ from typing import Any
 import click
 import numpy as np
 
+from tokenspace import model_options
 from tokenspace.arrays import Floats2d
 from tokenspace.catalog import Entry
 from tokenspace.checkpoint import Checkpoint, Target, Written, write
 from tokenspace.corpus import Corpus
 from tokenspace.errors import ConfigError
-from tokenspace.recipe import Recipe, apply, evidence, make
+from tokenspace.recipe import Recipe, apply
 from tokenspace.report import Report
-from tokenspace.runner import Given, hashes, load_input, models_extra
+from tokenspace.runner import Given, hashes, models_extra, opened
 
 from . import Lookup
 from .hollow import hollow
@@ -37,12 +38,7 @@ FILES = ("config.json", "modules.json")
 def options() -> list[click.Option]:
     """Return the options that model directories have beside those of the method."""
     return [
-        click.Option(
-            ["--matrix"],
-            type=click.Choice(["input", "output", "both"]),
-            default=None,
-            help="which matrix of a model directory, where they differ  [default: input]",
-        ),
+        model_options.matrix(),
         click.Option(
             ["--plain"], is_flag=True, help="write an ordinary matrix that transformers loads"
         ),
@@ -51,17 +47,9 @@ def options() -> list[click.Option]:
             metavar="FILE",
             help="text that says how frequent each token of the model is, in place of --counts",
         ),
-        click.Option(
-            ["--eval-text"],
-            metavar="FILE",
-            help="text on which both models are measured  [default: Python's documentation]",
-        ),
-        click.Option(
-            ["--eval-sts"],
-            metavar="NAME",
-            help="a set of rated pairs of sentences, such as stsb_dev, for an encoder",
-        ),
-        click.Option(["--no-validate"], is_flag=True, help="do not load and measure the result"),
+        model_options.eval_text(),
+        model_options.eval_sts(),
+        model_options.no_validate(),
     ]
 
 
@@ -78,11 +66,7 @@ def run(
     **settings: Any,
 ) -> Report:
     """Run one method of the family from paths to a directory (:func:`compress_model`)."""
-    recipe = make(entry.name, **{k: v for k, v in values.items() if k != "method"})
-    kinds = {item.name: item.type for item in evidence(type(recipe))}
-    first = {name: paths if isinstance(paths, str) else paths[0] for name, paths in given.items()}
-    source = Checkpoint.open(first["source"], trust_remote_code=trust_remote_code)
-    bag = {n: load_input(kinds[n], paths) for n, paths in given.items() if n != "source"}
+    recipe, source, bag = opened(entry, values, given, trust_remote_code=trust_remote_code)
     if counts_text is not None:
         if "counts" in bag:
             raise ConfigError("--counts and --counts-text", hint="give one of them")

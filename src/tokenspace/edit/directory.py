@@ -14,14 +14,15 @@ from typing import Any
 
 import click
 
+from tokenspace import model_options
 from tokenspace.catalog import Entry
 from tokenspace.checkpoint import Checkpoint, Target, Written, write
 from tokenspace.corpus import Corpus
 from tokenspace.errors import ConfigError
 from tokenspace.metrics import cosine
-from tokenspace.recipe import Recipe, apply, evidence, make
+from tokenspace.recipe import Recipe, apply
 from tokenspace.report import Report
-from tokenspace.runner import Given, hashes, load_input, models_extra, said_of
+from tokenspace.runner import Given, hashes, models_extra, opened, said_of
 from tokenspace.table import EmbeddingTable
 
 from .page import render
@@ -34,28 +35,15 @@ FILES = ("config.json", "modules.json")
 def options() -> list[click.Option]:
     """Return the options that model directories have beside those of the method."""
     return [
-        click.Option(
-            ["--matrix"],
-            type=click.Choice(["input", "output", "both"]),
-            default=None,
-            help="which matrix of a model directory, where they differ  [default: input]",
-        ),
+        model_options.matrix(),
         click.Option(
             ["--untie"],
             is_flag=True,
             help="give a tied model an output matrix, which keeps the rows as they were",
         ),
-        click.Option(
-            ["--eval-text"],
-            metavar="FILE",
-            help="text on which both models are measured  [default: Python's documentation]",
-        ),
-        click.Option(
-            ["--eval-sts"],
-            metavar="NAME",
-            help="a set of rated pairs of sentences, such as stsb_dev, for an encoder",
-        ),
-        click.Option(["--no-validate"], is_flag=True, help="do not load and measure the result"),
+        model_options.eval_text(),
+        model_options.eval_sts(),
+        model_options.no_validate(),
     ]
 
 
@@ -71,17 +59,14 @@ def run(
     **settings: Any,
 ) -> Report:
     """Run one method of the family from paths to a directory (:func:`edit_model`)."""
-    recipe = make(entry.name, **{k: v for k, v in values.items() if k != "method"})
-    kinds = {item.name: item.type for item in evidence(type(recipe))}
-    first = {name: paths if isinstance(paths, str) else paths[0] for name, paths in given.items()}
-    source = Checkpoint.open(first["source"], trust_remote_code=trust_remote_code)
+    recipe, source, bag = opened(entry, values, given, trust_remote_code=trust_remote_code)
     chosen = {name: value for name, value in settings.items() if value is not None}
     again = {**chosen, "eval_text": eval_text}
     return edit_model(
         recipe,
         source,
         out,
-        bag={n: load_input(kinds[n], paths) for n, paths in given.items() if n != "source"},
+        bag=bag,
         eval_texts=None if eval_text is None else list(Corpus.load(eval_text)),
         force=force,
         inputs={name: hashes(paths) for name, paths in given.items()},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -22,7 +23,7 @@ __all__ = ["Net", "Pooled", "Read", "initial", "read", "rebuilt", "train"]
 POOL = 4  # batches that are drawn at a time and sorted by length, so that little is padded
 
 
-class Pooled(nn.Module):
+class Pooled(nn.Module, ABC):
     """A network that makes a state of every word, and reads the class off their maximum."""
 
     def __init__(self, E: Floats2d, hidden: int, classes: int) -> None:
@@ -30,9 +31,9 @@ class Pooled(nn.Module):
         self.E = nn.Embedding(E.shape[0], E.shape[1], _weight=torch.tensor(E))
         self.out = nn.Linear(hidden, classes)
 
+    @abstractmethod
     def states(self, ids: Tensor, lengths: Tensor) -> Tensor:
         """Return y, (B, T, H), for ``ids`` (B, T); rows past a text's length are arbitrary."""
-        raise NotImplementedError
 
     def top(self, y: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Return z = max over i of y_i, (B, H), zero for a text without words, and its places."""

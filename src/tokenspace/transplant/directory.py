@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import numpy as np
 
+from tokenspace import model_options
 from tokenspace.arrays import Ids
 from tokenspace.catalog import Entry
 from tokenspace.checkpoint.target import CHAT_TEMPLATES, DIGITS, Target, lone_specials
@@ -89,11 +90,7 @@ def options() -> list[click.Option]:
             is_flag=True,
             help="merge a PEFT adapter into the model, where its new rows need it",
         ),
-        click.Option(
-            ["--eval-text"],
-            metavar="FILE",
-            help="text on which both models are measured  [default: Python's documentation]",
-        ),
+        model_options.eval_text(),
         click.Option(
             ["--heal"],
             metavar="FILE",
@@ -109,7 +106,7 @@ def options() -> list[click.Option]:
             type=click.IntRange(1),
             help="end after so many steps; alone: the same bytes every time",
         ),
-        click.Option(["--no-validate"], is_flag=True, help="do not load and measure the result"),
+        model_options.no_validate(),
     ]
 
 

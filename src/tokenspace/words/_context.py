@@ -7,7 +7,7 @@ what it makes of the window.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -27,7 +27,21 @@ from tokenspace.sgd import (
     thin,
 )
 
-__all__ = ["GROUP", "AdaGrad", "Array", "Batch", "against_noise", "grouped", "train", "uniform"]
+if TYPE_CHECKING:
+    from tokenspace.words.lbl import LBL
+    from tokenspace.words.nnlm import NNLM
+
+__all__ = [
+    "GROUP",
+    "AdaGrad",
+    "Array",
+    "Batch",
+    "against_noise",
+    "grouped",
+    "predict",
+    "train",
+    "uniform",
+]
 
 BATCH = 256  # windows that are trained together: enough for matrix products to be worth it
 GROUP = 8  # neighbouring windows that share their noise words
@@ -185,6 +199,47 @@ def train(
                 count += found
                 meter.add(words)
     return loss / max(count, 1)
+
+
+def predict(
+    recipe: LBL | NNLM,
+    stream: IdStream,
+    gradients: Callable[
+        [Array, Array, Array, Array, Array], tuple[float, Array, Array, Array, Array]
+    ],
+) -> tuple[Floats2d, float]:
+    """Learn ``Win``, ``H`` and ``Wout``; return the words' rows of ``Win``, and the last loss.
+
+    ``gradients(X, H, U, N, weights)`` returns the loss of a batch and its gradients by the first
+    four: the windows (B, 2 window dim), H (hidden, 2 window dim), and the output rows of the
+    centres (B, hidden) and of the noise words (B / GROUP, K, hidden).
+    """
+    size, dim, lr = len(stream.vocab), recipe.dim, recipe.lr
+    Win = uniform(recipe.seed, "vectors", size + 1, dim, dim)  # the last one is the padding
+    H = uniform(recipe.seed, "hidden", recipe.hidden, 2 * recipe.window * dim, recipe.hidden)
+    Wout = AdaGrad(np.zeros((size, recipe.hidden), np.float32))
+
+    def step(batch: Batch) -> float:
+        X = Win.values[batch.contexts].reshape(len(batch.centres), -1)
+        U, N = Wout.values[batch.centres], Wout.values[batch.noise]
+        loss, dX, dH, dU, dN = gradients(X, H.values, U, N, batch.weights)
+        Win.step_rows(batch.contexts.reshape(-1), dX.reshape(-1, dim), lr)
+        H.step(dH, lr)
+        rows = np.concatenate([batch.centres, batch.noise.reshape(-1)])
+        Wout.step_rows(rows, np.concatenate([dU, dN.reshape(-1, recipe.hidden)]), lr)
+        return loss
+
+    loss = train(
+        step,
+        stream,
+        label=recipe.name,
+        window=recipe.window,
+        negatives=recipe.negatives,
+        epochs=recipe.epochs,
+        sample=recipe.sample,
+        seed=recipe.seed,
+    )
+    return Win.values[:size], loss
 
 
 def _batch(contexts: Ids2d, centres: Ids, noise: Ids2d, found: int) -> Batch:

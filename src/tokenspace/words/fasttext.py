@@ -76,7 +76,8 @@ When not to use it
 Where all words that matter are frequent, ``sgns`` gives as good vectors several times faster, and
 without the pull that makes words alike because they are spelled alike. That pull is all that a
 word has which the text lacks: learned from 0.6 million words, the ranking of pairs of inflected
-Turkish words of which many are alike in spelling alone (WordSimTr) is inverted. For scripts in
+Turkish words of which many are alike in spelling alone (WordSimTr) is inverted, and with it the
+claim fails, although rare words gain much. For scripts in
 which one character is a word, n-grams of 3 characters say little: ``ngrams=1-2``.
 
 Reference

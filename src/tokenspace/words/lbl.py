@@ -67,14 +67,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
-import numpy as np
-
 from tokenspace import sgd
 from tokenspace.corpus import Corpus
 from tokenspace.recipe import Range, Recipe
 from tokenspace.table import EmbeddingTable
 from tokenspace.vocab import Vocabulary
-from tokenspace.words._context import AdaGrad, Array, Batch, against_noise, train, uniform
+from tokenspace.words._context import Array, against_noise, predict
 
 __all__ = ["LBL"]
 
@@ -124,33 +122,9 @@ class LBL(Recipe):
             Where fewer than two different words are left.
         """
         stream = sgd.encode(corpus, vocab, self.min_count)
-        size, dim, lr = len(stream.vocab), self.dim, self.lr
-        Win = uniform(self.seed, "vectors", size + 1, dim, dim)  # the last one is the padding
-        H = uniform(self.seed, "hidden", self.hidden, 2 * self.window * dim, self.hidden)
-        Wout = AdaGrad(np.zeros((size, self.hidden), np.float32))
-
-        def step(batch: Batch) -> float:
-            X = Win.values[batch.contexts].reshape(len(batch.centres), -1)
-            U, N = Wout.values[batch.centres], Wout.values[batch.noise]
-            loss, dX, dH, dU, dN = gradients(X, H.values, U, N, batch.weights)
-            Win.step_rows(batch.contexts.reshape(-1), dX.reshape(-1, dim), lr)
-            H.step(dH, lr)
-            rows = np.concatenate([batch.centres, batch.noise.reshape(-1)])
-            Wout.step_rows(rows, np.concatenate([dU, dN.reshape(-1, self.hidden)]), lr)
-            return loss
-
-        loss = train(
-            step,
-            stream,
-            label="lbl",
-            window=self.window,
-            negatives=self.negatives,
-            epochs=self.epochs,
-            sample=self.sample,
-            seed=self.seed,
-        )
+        vectors, loss = predict(self, stream, gradients)
         notes = {**self.to_dict(), "loss": loss}
-        return EmbeddingTable(stream.vocab, Win.values[:size], stream.counts, notes)
+        return EmbeddingTable(stream.vocab, vectors, stream.counts, notes)
 
 
 def gradients(

@@ -42,8 +42,8 @@ one core. Memory: 16 V H bytes; 4 H bytes a text on disk.
 When not to use it
 ------------------
 With tens of thousands of sentences or fewer a word has seen too few: ``aggregate`` needs ten. With
-a network that was trained for likeness, such as MiniLM, the means of its own states are better (the
-claim's rows have both; the paper's networks guess words). Where small vectors are wanted: the width
+a network that was trained for likeness, such as MiniLM, the means of its own states are better: the
+claim, which says the opposite, fails there (the paper's networks guess words). Where small vectors are wanted: the width
 is the network's (project afterwards). A word that never occurs keeps its random first vector.
 
 Reference
