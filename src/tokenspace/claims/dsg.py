@@ -26,7 +26,6 @@ from tokenspace.senses import SenseTable, induction
 from tokenspace.words.dsg import DSG, STOP
 
 PAIRS, HELD_OUT = 20, 0.15
-PARTS, WIDE = 40, 0.75  # a half of a pseudo-word is in most parts of the text: no name of one book
 PASSES = 3  # of the running means
 RARITY = 1e-3  # a of the weights a / (a + p) of Arora, Liang and Ma
 SENSEVAL = ("hard", "line", "serve")
@@ -105,19 +104,11 @@ def material(seed: int, smoke: bool) -> Trial:
 
 def pseudo(texts: Sequence[str], fewest: int, most: int, pairs: int, seed: int) -> Trial:
     """Write ``pairs`` of words of that many occurrences as one, and hold some texts out."""
-    counts, spread = Counter[str](), Counter[str]()
-    for part in range(PARTS):
-        own = texts[part * len(texts) // PARTS : (part + 1) * len(texts) // PARTS]
-        found = Counter(word for text in own for word in text.split())
-        counts.update(found)
-        spread.update(found.keys())
+    counts = Counter(word for text in texts for word in text.split())
     fit = [
         word
         for word, count in counts.items()
-        if fewest <= count <= most
-        and len(word) > 2
-        and word not in STOP
-        and spread[word] >= WIDE * PARTS
+        if fewest <= count <= most and len(word) > 2 and word not in STOP
     ]
     draw = stream(seed, "pseudo-words")
     chosen = [fit[i] for i in draw.permutation(len(fit))[: 2 * pairs]]

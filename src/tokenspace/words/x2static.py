@@ -43,8 +43,9 @@ When not to use it
 ------------------
 With tens of thousands of sentences or fewer a word has seen too few: ``aggregate`` needs ten. With
 a network that was trained for likeness, such as MiniLM, the means of its own states are better: the
-claim, which says the opposite, fails there (the paper's networks guess words). Where small vectors are wanted: the width
-is the network's (project afterwards). A word that never occurs keeps its random first vector.
+claim, which says the opposite, fails there (the paper's networks guess words). Where small vectors
+are wanted: the width is the network's (project afterwards). A word that never occurs keeps its
+random first vector.
 
 Reference
 ---------
