@@ -49,9 +49,13 @@ class Entry:
 class Family:
     """A verb: what the user wants done, and what a call takes and gives.
 
+    Where a ``signature`` has alternatives, a method starts from one of them.
+
     ``directory`` names the module that applies the family's methods to a whole model directory
     (:class:`tokenspace.runner.DirectoryModule`). ``of_words`` says that its methods find the words
-    of a corpus, unless a tokenizer is given.
+    of a corpus, unless a tokenizer is given. ``evaluation`` names the module that compares what the
+    methods gave, and other models of the kind, on real tasks
+    (:class:`tokenspace.verbs.EvaluationModule`).
     """
 
     name: str
@@ -59,6 +63,7 @@ class Family:
     signature: str
     directory: str = ""
     of_words: bool = False
+    evaluation: str = ""
 
 
 FAMILIES = (
@@ -87,7 +92,13 @@ FAMILIES = (
         "(source) -> EmbeddingTable",
         "tokenspace.edit.directory",
     ),
-    Family("encode", "Turn texts into vectors.", "(corpus) -> TextEncoder", of_words=True),
+    Family(
+        "encode",
+        "Turn texts into vectors.",
+        "(corpus | model) -> TextEncoder",
+        of_words=True,
+        evaluation="tokenspace.encode.evaluation.command",
+    ),
     Family("retrieve", "Search documents by the vectors of their tokens.", "(docs) -> Index"),
     Family("lm", "Train a small language model.", "(corpus) -> LanguageModel"),
 )
@@ -218,6 +229,13 @@ CATALOG = (
         "tokenspace.words.cbow:CBOW",
         "arXiv:1301.3781",
         "Learn vectors by predicting a word from the mean of its neighbours.",
+    ),
+    Entry(
+        "words",
+        "charword",
+        "tokenspace.words.charword:CharWord",
+        "arXiv:1611.05962",
+        "Learn Chinese words and their characters in one space, each from the other's company.",
     ),
     Entry(
         "words",

@@ -185,10 +185,12 @@ INPUTS = {
     "Ids": "whole numbers, one for every row: one a line, an .npy, or a table with counts",
     "Checkpoint": "a model: directory, package or hub id",
     "Corpus": "text: files (also packed), folders, - for standard input, or table.csv#FIELD",
+    "Examples": "texts to learn from: lines, or a table with columns such as anchor and positive",
     "EmbeddingTable": "vectors: a table, a file of word vectors, or a model",
     "Hypernet": "a network that tokenspace hypernet made",
     "Labels": "one label a text, in their order: a file with one a line, or table.csv#FIELD",
     "Pairs": "pairs of texts: a file of two columns, or two files of equal lines",
+    "PretrainedEncoder": "a pretrained network: directory, package or hub id",
     "Ragged": "vectors of the tokens of documents",
     "TextEncoder": "a text encoder: directory, package or hub id",
     "Vocabulary": "a tokenizer: file, directory, package or hub id; or a word list",
@@ -201,7 +203,7 @@ def _input_option(item: Evidence) -> click.Option:
     return click.Option(
         ["--" + item.name.replace("_", "-")],
         required=item.required and item.positional,  # of the others the recipe says what it lacks
-        multiple=item.kind in ("Corpus", "Pairs"),
+        multiple=item.kind in ("Corpus", "Examples", "Pairs"),
         metavar="PATH",
         help=INPUTS.get(item.kind, f"{item.kind} to load")
         + ("" if item.required else " (optional)"),
@@ -234,7 +236,9 @@ def method_command(entry: catalog.Entry) -> click.Command:
     inputs, fields = evidence(recipe), knobs(recipe)
     module = directory_module(entry)
     more = module.options() if module else []
-    if module or {"TextEncoder", "Checkpoint"} & {item.kind for item in inputs}:
+    if module or {"TextEncoder", "PretrainedEncoder", "Checkpoint"} & {
+        item.kind for item in inputs
+    }:
         flag = ["--trust-remote-code"]
         more.append(click.Option(flag, is_flag=True, help="run code out of a model directory"))
     if catalog.family(entry.family).of_words and "Corpus" in {item.kind for item in inputs}:

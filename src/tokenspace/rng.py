@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["derive", "stream", "torch_scope"]
+__all__ = ["derive", "global_scope", "stream", "torch_scope"]
 
 
 def derive(seed: int, *purpose: str | int) -> int:
@@ -41,3 +41,24 @@ def torch_scope(seed: int, *purpose: str | int) -> Iterator[None]:
         if cuda:
             torch.cuda.manual_seed(derive(seed, *purpose))
         yield
+
+
+@contextmanager
+def global_scope(seed: int, *purpose: str | int) -> Iterator[None]:
+    """Seed the global generators of Python, numpy and torch inside the block; restore them after.
+
+    For a library that draws from them and takes no generator.
+    """
+    import random
+
+    import numpy as np
+
+    python, numbers = random.getstate(), np.random.get_state()  # noqa: NPY002
+    with torch_scope(seed, *purpose):
+        random.seed(derive(seed, *purpose))
+        np.random.seed(derive(seed, *purpose) % 2**32)  # noqa: NPY002
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(numbers)  # noqa: NPY002

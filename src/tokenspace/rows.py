@@ -61,10 +61,11 @@ def json_rows(lines: Iterable[str], name: str) -> Iterator[Row]:
         yield Row(f"{name}: line {line}", line, value)
 
 
-def csv_rows(lines: Iterable[str], name: str, field: str, delimiter: str) -> Iterator[Row]:
+def csv_rows(lines: Iterable[str], name: str, field: str | None, delimiter: str) -> Iterator[Row]:
     """Read the rows below a line of names; ``lines`` keep their ends.
 
-    Where ``field`` is none of the names, the one row is that of the names.
+    Where ``field`` is given and none of the names, the one row is that of the names. Without it
+    every row has every name, with None where the row is too short.
     """
     csv.field_size_limit(1 << 30)  # a text may well be longer than the usual 131,072 characters
     reader = csv.reader(lines, delimiter=delimiter)
@@ -74,10 +75,12 @@ def csv_rows(lines: Iterable[str], name: str, field: str, delimiter: str) -> Ite
         for cells in reader:
             if not names:
                 names = cells
-                if field not in names:
+                if field is not None and field not in names:
                     yield Row(name, 1, dict.fromkeys(names))
             elif cells:
-                yield Row(f"{name}: line {line}", line, dict(zip(names, cells, strict=False)))
+                blank = dict.fromkeys(names) if field is None else {}
+                found = blank | dict(zip(names, cells, strict=False))
+                yield Row(f"{name}: line {line}", line, found)
             line = reader.line_num + 1
     except csv.Error as fault:
         raise FormatError(
@@ -85,8 +88,8 @@ def csv_rows(lines: Iterable[str], name: str, field: str, delimiter: str) -> Ite
         ) from fault
 
 
-def parquet_rows(path: Path, field: str, more: Sequence[str] = ()) -> Iterator[Row]:
-    """Read ``field`` of every row, and what the file has of the fields ``more``.
+def parquet_rows(path: Path, field: str | None, more: Sequence[str] = ()) -> Iterator[Row]:
+    """Read ``field`` of every row, and what the file has of the fields ``more``; None: all fields.
 
     Where it has no ``field``, the one row is that of all names. Raises :class:`MissingExtra`
     without pyarrow.
@@ -99,9 +102,9 @@ def parquet_rows(path: Path, field: str, more: Sequence[str] = ()) -> Iterator[R
     try:
         with ParquetFile(path) as file:
             names = file.schema_arrow.names
-            if field not in names:
+            if field is not None and field not in names:
                 yield Row(str(path), 1, dict.fromkeys(names))
-            wanted = [name for name in (field, *more) if name in names]
+            wanted = [name for name in names if field is None or name in (field, *more)]
             line = 0
             for batch in file.iter_batches(batch_size=1024, columns=wanted):
                 for values in batch.to_pylist():

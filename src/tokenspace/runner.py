@@ -91,7 +91,8 @@ def located(kind: Any, name: str) -> str:
     known = getattr(kind, "__name__", "")
     if known == "Corpus" and name == "-":
         return name
-    if kind == Floats2d or known in ("EmbeddingTable", "Checkpoint", "TextEncoder", "Vocabulary"):
+    encoders = ("TextEncoder", "PretrainedEncoder")
+    if kind == Floats2d or known in ("EmbeddingTable", "Checkpoint", "Vocabulary", *encoders):
         from .checkpoint.folder import is_hub_id, locate, packaged
         from .tokenizer_files import download
 
@@ -121,6 +122,10 @@ def load_input(
         return load_matrix(paths[0])
     if kind == Ids:
         return load_numbers(paths[0])
+    if kind.__name__ == "PretrainedEncoder":
+        from .nn.encoder import load_encoder
+
+        return load_encoder(paths[0], trust_remote_code=trust_remote_code)
     if kind.__name__ == "TextEncoder":
         from .encode import classifier, paragraph
         from .encode.static import StaticEncoder

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     from .arrays import Floats2d, Ids, Ids2d, Ragged
 
-__all__ = ["ContextEncoder", "TextEncoder", "TokenStates"]
+__all__ = ["ContextEncoder", "PretrainedEncoder", "TextEncoder", "TokenStates"]
 
 
 class TextEncoder(Protocol):
@@ -65,3 +65,15 @@ class ContextEncoder(TextEncoder, Protocol):
         self, texts: Sequence[str], *, layer: int = -1, layers: int = 1, batch_size: int = 32
     ) -> Floats2d:
         """Return the mean state of all tokens of every text, special ones included, (N, H)."""
+
+
+class PretrainedEncoder(ContextEncoder, Protocol):
+    """A network with its tokenizer and prompts, as ``load_encoder`` gives: what can be trained."""
+
+    @property
+    def prompts(self) -> Mapping[str, str]:
+        """The model's named prefixes, such as ``query: ``."""
+
+    @property
+    def prompt(self) -> str | None:
+        """The name of the one that is put before every text, or None."""

@@ -16,7 +16,7 @@ from typing import BinaryIO, Literal
 from .errors import ConfigError, FormatError, InputError
 from .rows import TABLES, Row, csv_rows, json_rows, parquet_rows, text_of
 
-__all__ = ["BLOCK", "Errors", "TextFiles", "lines", "standard_input"]
+__all__ = ["BLOCK", "Errors", "TextFiles", "is_table", "lines", "standard_input", "table_rows"]
 
 Errors = Literal["strict", "replace"]
 
@@ -45,7 +45,7 @@ class TextFiles:
 
     def __iter__(self) -> Iterator[str]:
         for path, field in self.fields:
-            if _kind(path) in TABLES:
+            if is_table(path):
                 rows = _rows(path, field, self.errors)
                 mend = f"name the field that holds the text: {path}#NAME"
                 yield from (text for row in rows if (text := text_of(row, field, mend)) is not None)
@@ -105,7 +105,17 @@ def lines(path: Path, errors: Errors = "strict") -> Iterator[str]:
             yield line.removesuffix("\r")
 
 
-def _rows(path: Path, field: str, errors: Errors) -> Iterator[Row]:
+def table_rows(path: Path, errors: Errors = "strict") -> Iterator[Row]:
+    """Yield the rows of a table, whatever its fields; see :class:`TextFiles` for the kinds."""
+    return _rows(path, None, errors)
+
+
+def is_table(path: Path) -> bool:
+    """Tell whether a file's name is that of a table."""
+    return _kind(path) in TABLES
+
+
+def _rows(path: Path, field: str | None, errors: Errors) -> Iterator[Row]:
     kind = _kind(path)
     if kind == ".parquet":
         return parquet_rows(path, field)

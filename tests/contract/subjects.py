@@ -18,6 +18,7 @@ from tokenizers import Tokenizer
 from tokenspace import catalog
 from tokenspace.arrays import Ragged
 from tokenspace.corpus import Corpus
+from tokenspace.examples import Examples
 from tokenspace.pairs import Pairs
 from tokenspace.recipe import Recipe, apply, knobs
 from tokenspace.table import EmbeddingTable
@@ -81,6 +82,10 @@ def _parts(value: Any) -> Iterator[np.ndarray | bytes]:
         yield from ((text + "\0").encode() for text in value)
     elif isinstance(value, WordSets):
         yield from (("\0".join(words) + "\n").encode() for words in value)
+    elif isinstance(value, Examples):
+        yield from (
+            (f"{name}\0" + "\0".join(column)).encode() for name, column in value.columns.items()
+        )
     elif isinstance(value, Pairs):
         yield from (f"{source}\0{target}\0".encode() for source, target in value)
     elif isinstance(value, Hypernet):

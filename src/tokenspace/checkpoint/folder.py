@@ -20,12 +20,14 @@ __all__ = [
     "called",
     "inspect_folder",
     "is_hub_id",
+    "is_own",
     "locate",
     "optional_json",
     "packaged",
     "read_json",
 ]
 
+_OWN = Path(__file__).parents[1] / "encode"
 _HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 _FILE = re.compile(r".*\.(json|txt|gz|model|safetensors|tiktoken|bin|jsonl|csv|html|toml)")
 _SMALL = ("*.json",)
@@ -206,12 +208,23 @@ def _asks(content: Any, field: str = "") -> Iterator[tuple[str, str]]:
 
 
 def _foreign(reference: object) -> bool:
-    """Tell whether a value is a dotted class outside sentence-transformers."""
+    """Tell whether a value is a dotted class outside sentence-transformers that is not ours."""
     return (
         isinstance(reference, str)
         and re.fullmatch(r"\w+(\.\w+)+|.*--.*\.\w+", reference) is not None
         and not reference.startswith("sentence_transformers.")
+        and not is_own(reference)
     )
+
+
+def is_own(reference: str) -> bool:
+    """Tell whether ``FILE_net.CLASS`` names a module of the installed package.
+
+    Such a directory holds a copy of that file for those who have not installed it, which is
+    never run here (:mod:`tokenspace.nn.modules`).
+    """
+    match = re.fullmatch(r"(\w+_net)\.\w+", reference)
+    return match is not None and (_OWN / f"{match[1]}.py").is_file()
 
 
 def _refuse_pickles(folder: Path) -> None:

@@ -9,22 +9,29 @@ from tokenspace.text_encoder import TextEncoder as TextEncoder
 
 if TYPE_CHECKING:
     from tokenspace.corpus import Corpus
+    from tokenspace.text_encoder import PretrainedEncoder
 
 EVIDENCE = {
     "corpus": "Corpus",
+    "model": "PretrainedEncoder",
+    "examples": "Examples",
     "table": "EmbeddingTable",
     "encoder": "TextEncoder",
     "labels": "Labels",
     "vocab": "Vocabulary",
 }
-"""Every input that a method of this family may ask for, with its type."""
+"""Every input that a method of this family may ask for, with its type.
+
+``model`` is a pretrained network that the method changes or goes on to train, ``encoder`` anything
+that turns texts into vectors, whatever it is made of.
+"""
 
 
 class Encode(Protocol):
-    """The verb: corpus -> text encoder."""
+    """The verb: a corpus, or a pretrained network, -> text encoder."""
 
-    def __call__(self, corpus: Corpus, /, *args: Any, **evidence: Any) -> TextEncoder:
-        """Return an encoder fitted on ``corpus``."""
+    def __call__(self, given: Corpus | PretrainedEncoder, /, **evidence: Any) -> TextEncoder:
+        """Return an encoder fitted on a corpus, or made from a network."""
 
 
 def __getattr__(name: str) -> Any:

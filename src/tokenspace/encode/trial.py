@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -10,6 +12,7 @@ import numpy as np
 from tokenspace.corpus import Corpus
 from tokenspace.data import zipf_text
 from tokenspace.encode import TextEncoder
+from tokenspace.examples import Examples
 from tokenspace.labels import Labels
 from tokenspace.metrics import reciprocal_rank
 from tokenspace.table import EmbeddingTable
@@ -25,16 +28,35 @@ def bag(seed: int = 0, *, tiny: bool = False) -> dict[str, Any]:
     The table holds the singular vectors of the words' positive pointwise mutual information.
     ``encoder`` is a toy that knows letters and neighbours; ``labels`` tell in which half of the
     alphabet a text begins.
+    Where torch is, ``model`` is a network of two layers that was never trained, ``examples`` are
+    pairs of which either has every second word of a text.
     """
     sizes = (120, 60, 4) if tiny else (4_000, 600, 24)
     texts = zipf_text(*sizes, seed=seed)
     table = cooccurrence_table(texts, 12 if tiny else 64)
+    halves = [text.split() for text in texts]
     return {
         "corpus": Corpus(texts),
+        "examples": Examples(
+            {
+                "anchor": [" ".join(words[::2]) for words in halves if len(words) > 1],
+                "positive": [" ".join(words[1::2]) for words in halves if len(words) > 1],
+            }
+        ),
+        **_network(tuple(texts), seed),
         "table": table,
         "encoder": ToyEncoder(seed=seed),
         "labels": Labels("early" if text[0] < "n" else "late" for text in texts),
     }
+
+
+@cache  # nothing that is given to a method is changed by it
+def _network(texts: tuple[str, ...], seed: int) -> dict[str, Any]:
+    if find_spec("torch") is None or find_spec("transformers") is None:
+        return {}
+    from tokenspace.nn.fresh import fresh_encoder
+
+    return {"model": fresh_encoder(texts, seed=seed)}
 
 
 def cooccurrence_table(texts: list[str], width: int) -> EmbeddingTable:

@@ -12,7 +12,7 @@ import json
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from safetensors import SafetensorError
@@ -22,10 +22,14 @@ from torch.nn.functional import embedding, normalize
 
 from tokenspace.checkpoint.folder import optional_json, read_json
 from tokenspace.errors import FormatError, InputError
-from tokenspace.nn import pool
+from tokenspace.nn import modules, pool
+from tokenspace.nn.attention import check_attention
 from tokenspace.nn.quiet import quiet
 
-__all__ = ["Body", "load_body"]
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+__all__ = ["Body", "body_of", "load_body", "opened"]
 
 Pool = Callable[[Tensor, Tensor], Tensor]
 
@@ -56,8 +60,13 @@ class Body(Protocol):
     def every_layer(self, ids: Tensor, mask: Tensor, types: Tensor) -> tuple[Tensor, ...]:
         """Return what enters the first layer and what leaves each, (B, T, H) all of them."""
 
-    def pooled(self, states: Tensor, mask: Tensor, prompt: int) -> Tensor:
-        """Return one vector a text, (B, D); the first ``prompt`` tokens belong to a prompt."""
+    def encoded(
+        self, ids: Tensor, mask: Tensor, types: Tensor, prompt: int
+    ) -> tuple[Tensor, Tensor]:
+        """Return the last hidden states, and one vector a text (B, D).
+
+        The first ``prompt`` tokens of every text belong to a prompt.
+        """
 
     def save(self, folder: Path, prompts: Mapping[str, str], default: str | None) -> None:
         """Write a directory that ``SentenceTransformer`` loads."""
@@ -70,8 +79,35 @@ def load_body(
     with quiet():
         plan = _simple(folder, settings)
         if plan is None:
-            return _Modules(folder, trust_remote_code, device)
+            return _Modules(opened(folder, trust_remote_code, device), folder)
         return _Transformer(folder, trust_remote_code, device, **plan)
+
+
+def body_of(model: SentenceTransformer, name: str) -> Body:
+    """Return a model of sentence-transformers as a body; ``name`` is what messages call it."""
+    return _Modules(model, Path(name))
+
+
+def opened(folder: Path, trust_remote_code: bool, device: str) -> SentenceTransformer:
+    """Return the model of an inspected directory as sentence-transformers has it.
+
+    Raises :class:`FormatError` for a damaged directory.
+    """
+    from sentence_transformers import SentenceTransformer
+
+    own = modules.own(folder)
+    try:
+        if own:
+            return modules.assembled(folder, own, device)
+        return SentenceTransformer(
+            str(folder),
+            device=device,
+            trust_remote_code=trust_remote_code,
+            local_files_only=True,
+            model_kwargs={"dtype": torch.float32},
+        )
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as fault:
+        raise _damaged(folder, fault) from fault
 
 
 class _Transformer:
@@ -111,6 +147,7 @@ class _Transformer:
                 hint="the weights do not belong to config.json: copy the directory again",
             )
         self.network: nn.Module = network.to(device).eval()
+        check_attention(self.network, str(folder))
         self.config = network.config
         self.pooling, self.unit, self.include_prompt = pooling, unit, include_prompt
         self.dim = int(self.config.hidden_size)
@@ -146,12 +183,15 @@ class _Transformer:
         layers: tuple[Tensor, ...] = tuple(output.hidden_states)
         return layers
 
-    def pooled(self, states: Tensor, mask: Tensor, prompt: int) -> Tensor:
+    def encoded(
+        self, ids: Tensor, mask: Tensor, types: Tensor, prompt: int
+    ) -> tuple[Tensor, Tensor]:
+        states = self.states(ids, mask, types)
         if prompt and not self.include_prompt:
             mask = mask.clone()
             mask[:, :prompt] = False
         vectors = POOLS[self.pooling](states, mask)
-        return normalize(vectors, dim=1) if self.unit else vectors
+        return states, normalize(vectors, dim=1) if self.unit else vectors
 
     def save(self, folder: Path, prompts: Mapping[str, str], default: str | None) -> None:
         with quiet():
@@ -159,7 +199,7 @@ class _Transformer:
             self.wordpieces.save_pretrained(folder)
         kinds = ["Transformer", "Pooling", *(["Normalize"] if self.unit else [])]
         places = ["", *(f"{index}_{kind}" for index, kind in enumerate(kinds) if index)]
-        modules = [
+        listing = [
             {
                 "idx": i,
                 "name": str(i),
@@ -173,7 +213,7 @@ class _Transformer:
         for place in places[1:]:
             (folder / place).mkdir()
         for name, content in {
-            "modules.json": modules,
+            "modules.json": listing,
             "sentence_bert_config.json": {"max_seq_length": self.limit, "do_lower_case": False},
             "1_Pooling/config.json": pooling,
             "config_sentence_transformers.json": {
@@ -185,21 +225,13 @@ class _Transformer:
 
 
 class _Modules:
-    """Any other list of modules, run by sentence-transformers; a static table is one of them."""
+    """Any other list of modules, run by sentence-transformers; a static table is one of them.
 
-    def __init__(self, folder: Path, trust_remote_code: bool, device: str) -> None:
-        from sentence_transformers import SentenceTransformer
+    ``folder`` is what messages call the model.
+    """
 
-        try:
-            self.model = SentenceTransformer(
-                str(folder),
-                device=device,
-                trust_remote_code=trust_remote_code,
-                local_files_only=True,
-                model_kwargs={"dtype": torch.float32},
-            ).eval()
-        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as fault:
-            raise _damaged(folder, fault) from fault
+    def __init__(self, model: SentenceTransformer, folder: Path) -> None:
+        self.model = model.eval()
         self.first: Any
         self.first, *self.rest = list[Any](self.model)
         kind = type(self.first).__name__  # by name: the classes move between releases
@@ -214,6 +246,7 @@ class _Modules:
             limit = int(limit) if limit is not None and limit < 1e9 else None
             self.pad = self.first.tokenizer.pad_token_id or 0
             self.tokenizer = _prepared(self.first.tokenizer, limit, folder)
+            check_attention(self.first.auto_model, str(folder))
         else:
             raise InputError(
                 f"{folder}: a first module of type {kind} gives no vectors of tokens",
@@ -221,8 +254,7 @@ class _Modules:
             )
         with torch.inference_mode():
             probe = torch.zeros((1, 1), dtype=torch.int64, device=self.device)
-            states = self.states(probe, probe == 0, probe)
-            self.dim = self.pooled(states, probe == 0, 0).shape[1]
+            self.dim = self.encoded(probe, probe == 0, probe, 0)[1].shape[1]
 
     @property
     def device(self) -> torch.device:
@@ -247,20 +279,29 @@ class _Modules:
             features["token_type_ids"] = types
         return features
 
-    def pooled(self, states: Tensor, mask: Tensor, prompt: int) -> Tensor:
-        features: dict[str, Any] = {"token_embeddings": states, "attention_mask": mask.long()}
+    def encoded(
+        self, ids: Tensor, mask: Tensor, types: Tensor, prompt: int
+    ) -> tuple[Tensor, Tensor]:
+        features: dict[str, Any] = {}
         if self.static:  # its own forward is this mean, over ids laid end to end
+            states = self.states(ids, mask, types)
             features["sentence_embedding"] = pool.mean_tokens(states, mask)
+        else:
+            features = self.first(self._features(ids, mask, types))
+            states = features["token_embeddings"]
+        features |= {"token_embeddings": states, "attention_mask": mask.long()}
         if prompt:
             features["prompt_length"] = prompt
         for module in self.rest:
             features = module(features)
         vectors: Tensor = features["sentence_embedding"]
-        return vectors[:, : self.model.truncate_dim]
+        return states, vectors[:, : self.model.truncate_dim]
 
     def save(self, folder: Path, prompts: Mapping[str, str], default: str | None) -> None:
+        self.model.prompts, self.model.default_prompt_name = dict(prompts), default
         with quiet():
             self.model.save(str(folder), create_model_card=False)
+        modules.carry(self.model, folder)
 
 
 def _simple(folder: Path, settings: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -270,10 +311,10 @@ def _simple(folder: Path, settings: Mapping[str, Any]) -> dict[str, Any] | None:
         return None
     if not (folder / "modules.json").exists():
         return {"pooling": "mean_tokens", "unit": False, "include_prompt": True, "limit": None}
-    modules = read_json(folder / "modules.json")
+    listed = read_json(folder / "modules.json")
     try:
-        kinds = [module["type"].rpartition(".")[2] for module in modules]
-        places = [(folder / module["path"]).resolve() for module in modules]
+        kinds = [module["type"].rpartition(".")[2] for module in listed]
+        places = [(folder / module["path"]).resolve() for module in listed]
     except (TypeError, KeyError, AttributeError) as fault:
         raise FormatError(
             f"{folder / 'modules.json'}: not a list of modules",

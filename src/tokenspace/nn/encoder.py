@@ -36,6 +36,7 @@ __all__ = ["ModelEncoder", "load_encoder"]
 log = logging.getLogger(__name__)
 
 Forward = tuple[list[int], list[Encoding], Tensor, Tensor]
+"""Rows, their encodings, the last hidden states (B, T, H), and one vector a text (B, D)."""
 
 _SLICE = 2048  # texts tokenized at once: enough to sort by length, little enough to hold
 
@@ -73,8 +74,8 @@ class ModelEncoder:
         Raises :class:`InputError` for a text that is not a string or not valid Unicode.
         """
         vectors = np.empty((len(texts), self.dim), np.float32)  # (N, D)
-        for rows, _, states, mask in self._forward(texts, batch_size):
-            vectors[rows] = self._pooled(states, mask)
+        for rows, _, _, pooled in self._forward(texts, batch_size):
+            vectors[rows] = _numpy(pooled)
         return vectors
 
     def encode_tokens(self, texts: Sequence[str], *, batch_size: int = 32) -> Ragged:
@@ -89,9 +90,9 @@ class ModelEncoder:
         vectors = np.empty((len(texts), self.dim), np.float32)  # (N, D)
         matrices: list[Floats2d] = [np.zeros((0, 0), np.float32)] * len(texts)
         width = 0
-        for rows, encodings, states, mask in self._forward(texts, batch_size):
+        for rows, encodings, states, pooled in self._forward(texts, batch_size):
             width = states.shape[2]
-            vectors[rows] = self._pooled(states, mask)
+            vectors[rows] = _numpy(pooled)
             self._collect(matrices, rows, encodings, states)
         return vectors, Ragged.pack(matrices, width=width or self.dim)
 
@@ -156,10 +157,10 @@ class ModelEncoder:
         return np.flatnonzero(own)
 
     def _forward(self, texts: Sequence[str], batch_size: int) -> Iterator[Forward]:
-        """Yield (rows, encodings, states, mask) of batches of texts of similar length."""
+        """Yield (rows, encodings, states, vectors) of batches of texts of similar length."""
         if batch_size < 1:
             raise ConfigError(f"batch_size={batch_size} is outside [1, inf]")
-        cut = 0
+        cut, prompt = 0, self._prompt_length()
         with torch.inference_mode(), Meter("encode", total=len(texts)) as meter:
             for begin in range(0, len(texts), _SLICE):
                 encodings = self._tokenize(texts[begin : begin + _SLICE])
@@ -168,19 +169,11 @@ class ModelEncoder:
                 for start in range(0, len(order), batch_size):
                     chosen = order[start : start + batch_size]
                     batch = [encodings[i] for i in chosen]
-                    states, mask = self._states(batch)
-                    yield [begin + i for i in chosen], batch, states, mask
+                    states, vectors = self.body.encoded(*windows.padded(batch, self.body), prompt)
+                    yield [begin + i for i in chosen], batch, states, vectors
                     meter.add(len(chosen))
         if cut:
             log.warning("%d of %d texts were cut at the model's limit", cut, len(texts))
-
-    def _states(self, batch: Sequence[Encoding]) -> tuple[Tensor, Tensor]:
-        """Return the last hidden states (B, T, H) of a batch, and what of it is no padding."""
-        ids, mask, types = windows.padded(batch, self.body)
-        return self.body.states(ids, mask, types), mask
-
-    def _pooled(self, states: Tensor, mask: Tensor) -> Floats2d:
-        return _numpy(self.body.pooled(states, mask, self._prompt_length()))
 
     def _prompt_length(self) -> int:
         """Return how many tokens at the start of every text belong to the prompt."""
@@ -194,9 +187,8 @@ class ModelEncoder:
 
         The texts are one batch, and the network keeps the mode it is in.
         """
-        batch = self._tokenize(texts)
-        states, mask = self._states(batch)
-        return self.body.pooled(states, mask, self._prompt_length())
+        batch = windows.padded(self._tokenize(texts), self.body)
+        return self.body.encoded(*batch, self._prompt_length())[1]
 
     def states(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Return the last hidden states (B, T, H), for training, and which of them count (B, T).
@@ -205,7 +197,8 @@ class ModelEncoder:
         one batch, and the network keeps the mode it is in.
         """
         batch = self._tokenize(texts)
-        states, mask = self._states(batch)
+        ids, mask, types = windows.padded(batch, self.body)
+        states = self.body.states(ids, mask, types)
         own = torch.zeros(mask.shape, dtype=torch.bool)
         for row, encoding in zip(own, batch, strict=True):
             row[torch.from_numpy(self._kept(encoding))] = True
