@@ -25,7 +25,7 @@ demo: .venv/.base  ## build a space from Python's own documentation and ask it t
 
 setup: .venv/.dev  ## .venv with the package and everything that development needs
 
-peers: .venv/.peers $(foreach p,mergekit wechsel deepfocus transtokenizers pylate fasttext glove model2vec wefe,.peers/$(p)/.done)  ## the libraries that benchmarks compare with
+peers: .venv/.peers $(foreach p,mergekit wechsel deepfocus transtokenizers fastplaid pylate fasttext glove model2vec pretense wefe mteb,.peers/$(p)/.done)  ## the libraries that benchmarks compare with
 
 check: .venv/.dev  ## lint, formatting, types
 	$(BIN)/ruff check .
@@ -102,12 +102,18 @@ clean:  ## remove what the targets above made, except .venv and .peers
 	    torch==2.13.0 transformers==5.24.0 trans-tokenizers==0.1.4
 	@touch $@
 
-# fast-plaid, which PyLate searches with, pins the torch that it was compiled against.
-.peers/pylate/.done: | .venv/bin/python
-	@echo "Installing fast-plaid into .peers/pylate ..."
-	@test -x .peers/pylate/bin/python || $(BIN)/python -m venv .peers/pylate
-	@.peers/pylate/bin/python -m pip install -qq --disable-pip-version-check \
+# fast-plaid pins the torch that it was compiled against, and PyLate an older fast-plaid.
+.peers/fastplaid/.done: | .venv/bin/python
+	@echo "Installing fast-plaid into .peers/fastplaid ..."
+	@test -x .peers/fastplaid/bin/python || $(BIN)/python -m venv .peers/fastplaid
+	@.peers/fastplaid/bin/python -m pip install -qq --disable-pip-version-check \
 	    fast-plaid==1.7.0.2110
+	@touch $@
+
+.peers/pylate/.done: | .venv/bin/python
+	@echo "Installing PyLate into .peers/pylate ..."
+	@test -x .peers/pylate/bin/python || $(BIN)/python -m venv .peers/pylate
+	@.peers/pylate/bin/python -m pip install -qq --disable-pip-version-check pylate==1.6.0
 	@touch $@
 
 .peers/model2vec/.done: | .venv/bin/python
@@ -120,6 +126,23 @@ clean:  ## remove what the targets above made, except .venv and .peers
 	@echo "Installing WEFE into .peers/wefe ..."
 	@test -x .peers/wefe/bin/python || $(BIN)/python -m venv .peers/wefe
 	@.peers/wefe/bin/python -m pip install -qq --disable-pip-version-check wefe==1.0.1
+	@touch $@
+
+# mteb sees the packages of .venv, torch and sentence-transformers among them.
+.peers/mteb/.done: constraints.txt | .venv/.dev
+	@echo "Installing mteb into .peers/mteb ..."
+	@test -x .peers/mteb/bin/python || $(BIN)/python -m venv .peers/mteb
+	@where='import sysconfig; print(sysconfig.get_path("purelib"))'; \
+	    $(BIN)/python -c "$$where" > "$$(.peers/mteb/bin/python -c "$$where")/tokenspace-venv.pth"
+	@.peers/mteb/bin/python -m pip install -qq --disable-pip-version-check -c constraints.txt \
+	    mteb==2.26.24
+	@touch $@
+
+.peers/pretense/.done: | .venv/bin/python
+	@echo "Installing pretense into .peers/pretense ..."
+	@test -x .peers/pretense/bin/python || $(BIN)/python -m venv .peers/pretense
+	@.peers/pretense/bin/python -m pip install -qq --disable-pip-version-check -c constraints.txt \
+	    pretense==0.1.1
 	@touch $@
 
 # fastText's wheel was compiled against numpy 1.

@@ -19,8 +19,9 @@ from tokenspace import catalog
 from tokenspace.cli import FAMILY_VERBS, VERBS, root, verb_command
 from tokenspace.compress.study import BUDGETS
 from tokenspace.page import plots
+from tokenspace.recipe import parse
 from tokenspace.verbs import describe
-from tokenspace.words.study import RANDOM, gain
+from tokenspace.words.study import COMMON, RANDOM, gain
 from tokenspace.words.study import TASKS as WORD_TASKS
 
 DOCS = Path(__file__).resolve().parent
@@ -49,6 +50,7 @@ CONTEXTS = {
     "sgns": ("predicts the word", "one neighbour"),
     "fasttext": ("predicts the word", "one neighbour, as its n-grams of letters"),
     "cwe": ("predicts the word", "mean of the neighbours, as words and characters"),
+    "charword": ("predicts the word", "one neighbour, a word or a character"),
     "dsg": ("predicts the word", "one neighbour; the sense by the mean of all"),
     "cbow": ("predicts the word", "mean of the neighbours"),
     "order": ("predicts the word", "neighbours side by side"),
@@ -57,6 +59,13 @@ CONTEXTS = {
     "cw": ("scores word and context", "neighbours side by side, through a hidden layer"),
 }
 """How trainers of word vectors relate a word to its context, and what they make of the context."""
+
+WORD_SETTINGS = {
+    "novels": "On novels",
+    "reviews": "On reviews",
+    "width": "Dimensions, on novels",
+}
+"""Recorded settings in which every row is judged by all tasks."""
 
 WORD_TASK_NAMES = {
     "ws353": "WS-353",
@@ -280,19 +289,30 @@ def word_vectors_page(results: Path) -> str:
     """Return what distinguishes the trainers of word vectors, with the figures of our study."""
     parts = [
         "# Word vectors: the study",
-        "Every trainer on the same text with 50 dimensions and otherwise its defaults, except for"
+        "Every trainer on the same text with 50 dimensions (unless it is dimensions that are"
+        " compared) and otherwise its defaults, except for"
         " knobs at its name, as `tokenspace compare words --on SETTING` measured it, one seed."
         " After each figure stands its performance gain ratio, (p - p_rand) / (p_best - p_rand) in"
         " percent:"
         f" 0 is what {RANDOM} reach, 100 the best of the table."
         " [Which word vectors?](../guides/word-vectors.md) says what follows.",
     ]
-    for setting in ("novels", "reviews"):
+    for setting, title in WORD_SETTINGS.items():
         path = results / f"compare_words_{setting}.json"
         if path.is_file():
             report = json.loads(path.read_text(encoding="utf-8"))
-            parts += [f"## On {setting}", gains(report["rows"])]
+            parts += [f"## {title}", gains(report["rows"])]
             parts.append("\n".join(f"- {note}" for note in report["notes"]))
+    path = results / "compare_words_stopping.json"
+    if path.is_file():
+        report = json.loads(path.read_text(encoding="utf-8"))
+        columns = ("training", "held_out", *WORD_TASKS)
+        names = ("loss in training", "held out", *WORD_TASK_NAMES.values())
+        rows = (
+            (parse(row["method"]).to_dict()["epochs"], *(f"{row[c]:.3f}" for c in columns))
+            for row in report["rows"]
+        )
+        parts += ["## When to stop (sgns)", table(("passes", *names), rows), *report["notes"]]
     path = results / "compare_words_domain.json"
     if path.is_file():
         report = json.loads(path.read_text(encoding="utf-8"))
@@ -313,7 +333,9 @@ def gains(rows: Sequence[dict[str, Any]]) -> str:
     found = []
     for row in sorted(rows, key=lambda row: order.get(row["method"].partition(":")[0], -1)):
         name, _, knobs = row["method"].partition(":")
-        own = [knob for knob in knobs.split(",") if not knob.startswith(("dim=", "threads="))]
+        own = [k for k in knobs.split(",") if k and not k.startswith(("dim=", "threads="))]
+        if name in CONTEXTS and (dim := parse(row["method"]).to_dict()["dim"]) != COMMON["dim"]:
+            own = [f"dim={dim}", *own]
         cells = [
             f"{row[task]:.3f} ({100 * gain(row, floor, best, task):.0f})" for task in WORD_TASKS
         ]

@@ -70,7 +70,7 @@ def test_several_files_are_one_table(tmp_path: Path) -> None:
     two = write(tmp_path, "2.csv", "query,answer\nc,d\n")
     assert Examples.load(one, two).columns == {"anchor": ("a", "c"), "positive": ("b", "d")}
     other = write(tmp_path, "3.csv", "text\na\n")
-    with pytest.raises(InputError, match="1.csv: no column 'text', which another file has"):
+    with pytest.raises(InputError, match=r"1\.csv: no column 'text', which another file has"):
         Examples.load(one, other)
 
 
@@ -115,7 +115,7 @@ def test_bad_files_are_refused(tmp_path: Path, name: str, text: str, says: str) 
 
 
 def test_bad_columns_are_refused() -> None:
-    with pytest.raises(InputError, match="different|rows"):
+    with pytest.raises(InputError, match=r"different|rows"):
         Examples({"anchor": ["a"], "positive": ["b", "c"]})
     with pytest.raises(InputError, match="no example"):
         Examples({"text": []})

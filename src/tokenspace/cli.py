@@ -59,6 +59,12 @@ FAMILY_VERBS = {
     },
     "encode": {
         "classify": ("encode.commands", "Name the class of texts, and the words that tell it."),
+        "diff": ("encode.diff_commands", "Say where the weights changed in training."),
+        "onnx": ("encode.run_commands", "Convert a text encoder to ONNX, also in int8."),
+        "run": ("encode.run_commands", "Turn a file of texts into a file of vectors, fast."),
+        "grid": ("encode.shorten_commands", "Print what a model is worth at each depth and width."),
+        "shorten": ("encode.shorten_commands", "Cut a model to fewer layers or numbers."),
+        "train": ("encode.train_commands", "Train a model on your own pairs, and prove the gain."),
     },
     "retrieve": {
         "advise": ("retrieve.commands", "Measure settings on a sample of yours and name the best."),

@@ -1,10 +1,11 @@
-"""Tables on standard output, as people read them."""
+"""Tables on standard output, as people read them, and the short names in them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
-__all__ = ["cell", "show_table"]
+__all__ = ["cell", "short_names", "show_table"]
 
 
 def show_table(columns: Sequence[str], rows: Sequence[Sequence[object]], title: str = "") -> None:
@@ -29,3 +30,16 @@ def cell(value: object) -> str:
     if isinstance(value, float):
         return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
     return str(value)
+
+
+def short_names(paths: Sequence[str]) -> list[str]:
+    """Return short names of what is compared: the last parts of paths, numbered where they agree.
+
+    >>> short_names(["runs/a", "b", "runs/1/a"])
+    ['a (1)', 'b', 'a (3)']
+    """
+    short = [Path(path).name or path for path in paths]
+    return [
+        f"{name} ({index + 1})" if short.count(name) > 1 else name
+        for index, name in enumerate(short)
+    ]

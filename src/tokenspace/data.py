@@ -50,6 +50,7 @@ __all__ = [
     "lines",
     "manual",
     "novels",
+    "records",
     "retrieval",
     "sources",
     "sts",
@@ -434,8 +435,15 @@ def sts(name: str) -> list[tuple[str, str, float]]:
 def labelled(name: str) -> list[tuple[str, str]]:
     """Return (label, text) of a set of labelled texts, e.g. ``"newsgroups20_dev"``."""
     header, *rows = _rows(find(name))
-    label, text = header.index("label"), header.index("text")
+    label = header.index("label" if "label" in header else "coarse")
+    text = header.index("text" if "text" in header else "question")
     return [(row[label], row[text]) for row in rows]
+
+
+def records(name: str) -> list[dict[str, str]]:
+    """Return the rows of a table with a line of names, e.g. ``"SICK_train"``, each by column."""
+    header, *rows = _rows(find(name))
+    return [dict(zip(header, row, strict=True)) for row in rows]
 
 
 def manual() -> list[tuple[str, str]]:

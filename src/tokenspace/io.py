@@ -10,7 +10,7 @@ import mmap
 import sys
 import tempfile
 import zipfile
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +35,7 @@ __all__ = [
     "part_of_space",
     "read_tensors",
     "replacing",
+    "save_blocks",
     "save_table",
     "save_tensors",
     "sha256",
@@ -171,22 +172,42 @@ def save_tensors(
     Equal arrays give equal bytes, which the safetensors library does not promise: it orders the
     metadata at random. Arrays are written in blocks and may be memory-mapped.
     """
-    names = {np.dtype(dtype).str: name for name, dtype in _DTYPES.items() if name != "BF16"}
-    header: dict[str, object] = {"__metadata__": {"format": "pt", **(metadata or {})}}
-    end = 0
-    for name, array in tensors.items():
-        begin, end = end, end + array.nbytes
-        kind = names[array.dtype.str]
-        header[name] = {"dtype": kind, "shape": array.shape, "data_offsets": [begin, end]}
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)  # tensors begin at a multiple of eight bytes
+    header = _header({name: (a.dtype, a.shape) for name, a in tensors.items()}, metadata or {})
     with replacing(path) as partial, partial.open("wb") as file:
-        file.write(len(text).to_bytes(8, "little") + text)
+        file.write(header)
         for array in tensors.values():
             rows = array.reshape(-1) if array.ndim == 0 else array
             step = max(1, _BLOCK // max(1, array.nbytes // max(1, len(rows))))
             for start in range(0, len(rows), step):
                 file.write(np.ascontiguousarray(rows[start : start + step]).tobytes())
+
+
+def save_blocks(
+    path: str | Path,
+    name: str,
+    shape: tuple[int, int],
+    blocks: Iterable[npt.NDArray[np.float32]],
+) -> None:
+    """Write one float32 matrix that comes in blocks of rows, as :func:`save_tensors` would."""
+    with replacing(path) as partial, partial.open("wb") as file:
+        file.write(_header({name: (np.dtype(np.float32), shape)}, {}))
+        for block in blocks:
+            file.write(np.ascontiguousarray(block).tobytes())
+
+
+def _header(
+    tensors: Mapping[str, tuple[np.dtype[np.generic], tuple[int, ...]]], metadata: Mapping[str, str]
+) -> bytes:
+    """Return what stands before the tensors of a ``.safetensors`` file."""
+    names = {np.dtype(dtype).str: name for name, dtype in _DTYPES.items() if name != "BF16"}
+    header: dict[str, object] = {"__metadata__": {"format": "pt", **metadata}}
+    end = 0
+    for name, (dtype, shape) in tensors.items():
+        begin, end = end, end + dtype.itemsize * math.prod(shape)
+        header[name] = {"dtype": names[dtype.str], "shape": shape, "data_offsets": [begin, end]}
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # tensors begin at a multiple of eight bytes
+    return len(text).to_bytes(8, "little") + text
 
 
 def part_of_space(path: Path, part: str) -> Path:
@@ -392,8 +413,13 @@ def _write_own(table: EmbeddingTable, folder: Path) -> None:
 
 
 def load_matrix(path: str | Path) -> npt.NDArray[np.float32]:
-    """Load one (rows, D) float32 matrix: ``.npy``, or any file that holds a vector table."""
+    """Load one (rows, D) float32 matrix.
+
+    ``.npy``, a ``.safetensors`` file of ``vectors``, or any file that holds a vector table.
+    """
     path = Path(path)
+    if path.suffix == ".safetensors" and path.is_file():
+        return _vectors(path)
     if path.suffix == ".npy":
         try:
             matrix = np.load(path, mmap_mode="r", allow_pickle=False)
@@ -408,6 +434,17 @@ def load_matrix(path: str | Path) -> npt.NDArray[np.float32]:
             )
         return np.asarray(matrix, np.float32)
     return load_table(path).vectors
+
+
+def _vectors(path: Path) -> npt.NDArray[np.float32]:
+    """Return the matrix in a file that :func:`save_blocks` wrote, mapped into memory."""
+    vectors = read_tensors(path).get("vectors")
+    if vectors is None or vectors.ndim != 2 or vectors.dtype != np.float32:
+        raise FormatError(
+            f"{path}: no float32 matrix 'vectors'",
+            hint="give the directory it lies in, or what encode run wrote",
+        )
+    return np.asarray(vectors, np.float32)
 
 
 def load_numbers(path: str | Path) -> npt.NDArray[np.int64]:
@@ -438,9 +475,11 @@ def load_numbers(path: str | Path) -> npt.NDArray[np.int64]:
 def load_ragged(path: Path) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
     """Load ``flat`` and ``offsets`` of a ragged file (``.safetensors``, ``.npz``) or of a space.
 
-    A ``.npy`` matrix is as many matrices of one row.
+    A matrix in a ``.npy`` file, or called ``vectors``, is as many matrices of one row.
     """
-    if path.suffix == ".npy":
+    if path.suffix == ".npy" or (
+        path.suffix == ".safetensors" and "vectors" in tensor_entries(path)
+    ):
         rows = load_matrix(path)
         return rows, np.arange(len(rows) + 1)
     if path.is_dir():

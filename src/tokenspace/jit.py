@@ -14,7 +14,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Generic, ParamSpec, TypeVar
 
-__all__ = ["Kernel", "kernel", "spread", "threads"]
+__all__ = ["Kernel", "instructions", "kernel", "spread", "threads"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -54,6 +54,15 @@ class Kernel(Generic[P, R]):
 def kernel(**options: Any) -> Callable[[Callable[P, R]], Kernel[P, R]]:
     """Mark a function for numba; ``options`` go to ``numba.njit`` (cached and GIL-free here)."""
     return lambda function: Kernel(function, {"cache": True, "nogil": True, **options})
+
+
+@functools.cache
+def instructions() -> frozenset[str]:
+    """Return what kernels are compiled for beyond the processor's least, by LLVM's names."""
+    from numba.core.registry import cpu_target
+
+    features: str = cpu_target.target_context.codegen().magic_tuple()[2]
+    return frozenset(name[1:] for name in features.split(",") if name.startswith("+"))
 
 
 def threads(count: int) -> int:

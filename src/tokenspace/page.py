@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["draw", "figure", "heading", "page", "plots", "table"]
+__all__ = ["curves", "draw", "figure", "heading", "page", "plots", "table"]
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1d2330; --soft: #5d6780; --line: #d9deea; --bg: #fff; }

@@ -31,6 +31,7 @@ __all__ = [
     "Reproduction",
     "Verdict",
     "environment",
+    "nulled",
     "readable_bytes",
     "record",
     "recorded",
@@ -67,6 +68,15 @@ def environment() -> dict[str, Any]:
         "cores": os.cpu_count() or 1,
         **versions,
     }
+
+
+def nulled(value: Any) -> Any:
+    """Return plain data in which NaN, which JSON has no word for, is None."""
+    if isinstance(value, Mapping):
+        return {key: nulled(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [nulled(item) for item in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -122,6 +122,10 @@ def load_input(
         return load_matrix(paths[0])
     if kind == Ids:
         return load_numbers(paths[0])
+    if kind.__name__ in ("TextEncoder", "PretrainedEncoder") and _with_head(paths[0]):
+        from .nn.duplex import DuplexEncoder
+
+        return DuplexEncoder.load(paths[0], trust_remote_code=trust_remote_code)
     if kind.__name__ == "PretrainedEncoder":
         from .nn.encoder import load_encoder
 
@@ -143,6 +147,11 @@ def load_input(
     if kind.__name__ == "Corpus":
         return kind.load(*paths, **(reading or {}))
     return kind.load(*paths)
+
+
+def _with_head(path: str) -> bool:
+    """Tell whether an encoder's directory has the head beside it that names a text's words."""
+    return (Path(path) / "duplex.json").is_file()
 
 
 def run_method(

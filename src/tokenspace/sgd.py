@@ -21,12 +21,13 @@ from tokenspace.table import EmbeddingTable
 from tokenspace.vocab import Vocabulary
 
 __all__ = [
-    "BLOCK", "CHUNK", "FLOOR", "LINE", "Step", "Trained", "below", "chunks", "draw", "draw_noise",
-    "encode", "keep_thresholds", "longest", "look_ahead", "noise_table", "output_rows",
-    "sampled_loss", "share", "table", "thin", "train", "window_rows",
+    "BLOCK", "CHUNK", "FLOOR", "LINE", "PIECE", "Step", "Trained", "below", "chunks", "draw",
+    "draw_noise", "encode", "keep_thresholds", "longest", "look_ahead", "noise_table",
+    "output_rows", "sampled_loss", "share", "table", "thin", "train", "window_rows",
 ]  # fmt: skip
 
 CHUNK = 10_000  # words between two steps of the learning rate
+PIECE = 1_000  # the same, where the text is read in a random order
 FLOOR = 1e-4  # of the first learning rate: where the decay ends
 LINE = 16  # float32 in a cache line
 BLOCK = 6  # output rows that a kernel holds in registers at a time
@@ -101,12 +102,17 @@ def train(
     seed: int,
     options: tuple[Any, ...],
     rows: int | None = None,
+    targets: int | None = None,
     power: float = 0.75,
+    spread: float = 0.5,
+    mixed: bool = False,
 ) -> Trained:
     """Run ``step`` over all chunks of all epochs, with the rate falling linearly.
 
-    There are ``rows`` input vectors (by default one a word); noise words are drawn by their counts
-    to the ``power``.
+    There are ``rows`` input and ``targets`` output vectors (by default one a word); noise words are
+    drawn by their counts to the ``power``. The input vectors start uniform in (-``spread``,
+    ``spread``) / dim, the output vectors at zero. ``mixed`` reads the text in pieces of 1,000
+    words, in another random order every epoch.
 
     Threads take the next chunk as they become free and write to the shared matrices without
     locks (HOGWILD, Niu et al. 2011). The learning rate and the random draws belong to the chunk,
@@ -120,29 +126,35 @@ def train(
     first = rng.stream(seed, "vectors")
     for start in range(0, height, CHUNK):
         part = inputs[start : start + CHUNK, :dim]
-        part[:] = (first.random(part.shape, np.float32) - 0.5) / dim
-    outputs = np.zeros((size, width), np.float32)
+        part[:] = (first.random(part.shape, np.float32) - 0.5) * (2 * spread) / dim
+    outputs = np.zeros((size if targets is None else targets, width), np.float32)
     flat_in, flat_out = inputs.reshape(-1), outputs.reshape(-1)
     keep = keep_thresholds(stream.counts, sample)
     noise = noise_table(stream.counts, power)
-    ranges = chunks(stream.offsets, CHUNK)
+    ranges = chunks(stream.offsets, PIECE if mixed else CHUNK)
     total = epochs * len(stream.ids)
     losses = np.zeros((len(ranges), 2))
+    lengths = np.array([stream.offsets[last] - stream.offsets[first] for first, last in ranges])
+    order = np.arange(len(ranges))
+    before = np.cumsum(lengths) - lengths
 
-    def work(epoch: int, index: int) -> int:
+    def work(epoch: int, place: int) -> int:
+        index = int(order[place])
         first, last = ranges[index]
-        begin, end = stream.offsets[first], stream.offsets[last]
-        done = (epoch * len(stream.ids) + begin) / total
+        done = (epoch * len(stream.ids) + before[place]) / total
         rate = max(lr * (1 - done), lr * FLOOR)
         draw = rng.derive(seed, "draws", epoch, index)
         losses[index] = step(
             flat_in, flat_out, width, stream.ids, stream.offsets, first, last, keep, noise,
             np.float32(rate), draw, *options,
         )  # fmt: skip
-        return int(end - begin)
+        return int(lengths[index])
 
     with Meter(label, total) as meter:
         for epoch in range(epochs):
+            if mixed:
+                order = rng.stream(seed, "reading", epoch).permutation(len(ranges))
+                before = np.cumsum(lengths[order]) - lengths[order]
             share(work, epoch, len(ranges), jit.threads(threads), meter)
             if not np.isfinite(inputs.sum(dtype=np.float64)):
                 raise NotConverged(

@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from .errors import InputError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from .arrays import Floats2d, Ids, Ids2d, Ragged
 
-__all__ = ["ContextEncoder", "PretrainedEncoder", "TextEncoder", "TokenStates"]
+__all__ = [
+    "ContextEncoder",
+    "PretrainedEncoder",
+    "Tally",
+    "TextEncoder",
+    "TokenStates",
+    "check_texts",
+]
 
 
 class TextEncoder(Protocol):
@@ -77,3 +87,34 @@ class PretrainedEncoder(ContextEncoder, Protocol):
     @property
     def prompt(self) -> str | None:
         """The name of the one that is put before every text, or None."""
+
+
+@dataclass
+class Tally:
+    """What a network counts while it encodes.
+
+    ``tokens`` it computed, special ones and those of prompts included and padding not; ``cut`` is
+    how many texts were longer than it takes.
+    """
+
+    tokens: int = 0
+    cut: int = 0
+
+
+def check_texts(texts: Sequence[str], *, first: int = 0) -> None:
+    """Raise :class:`InputError` for anything but a list of strings of valid Unicode.
+
+    The message counts from ``first``, which is the place of ``texts[0]`` among all texts.
+    """
+    if isinstance(texts, str):
+        raise InputError("texts are a list of strings, not one string", hint="write [text]")
+    for index, text in enumerate(texts, first):
+        if not isinstance(text, str):
+            raise InputError(
+                f"text {index} is {type(text).__name__}, not str", hint="give a list of strings"
+            )
+        if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
+            raise InputError(
+                f"text {index} holds a lone surrogate, which is not valid Unicode",
+                hint="decode the bytes with errors='replace'",
+            )

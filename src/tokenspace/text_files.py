@@ -32,14 +32,19 @@ class TextFiles:
     A file may be packed (``.gz``, ``.bz2``, ``.xz``). Of a folder, the text files are taken, in
     the order of their names: those that end in ``.txt`` or are packed. ``-`` is standard input.
 
+    A row whose field is null has no text and is left out, or is an empty text where ``whole`` is
+    given, so that texts have the numbers of the rows.
+
     Raises :class:`InputError` where a path does not exist or a folder has no text file and, when
     the text is read, where a byte is not UTF-8 (unless ``errors="replace"``).
     """
 
-    def __init__(self, paths: Sequence[str | Path], errors: Errors = "strict") -> None:
+    def __init__(
+        self, paths: Sequence[str | Path], errors: Errors = "strict", *, whole: bool = False
+    ) -> None:
         if errors not in ("strict", "replace"):
             raise ConfigError(f"errors={errors!r} is not 'strict' or 'replace'")
-        self.errors = errors
+        self.errors, self.whole = errors, whole
         self.fields = [part for path in paths for part in _parts(path)]
         self.paths = tuple(path for path, _ in self.fields)
 
@@ -48,7 +53,10 @@ class TextFiles:
             if is_table(path):
                 rows = _rows(path, field, self.errors)
                 mend = f"name the field that holds the text: {path}#NAME"
-                yield from (text for row in rows if (text := text_of(row, field, mend)) is not None)
+                for row in rows:
+                    text = text_of(row, field, mend)
+                    if text is not None or self.whole:
+                        yield text or ""
             else:
                 yield from lines(path, self.errors)
 

@@ -11,12 +11,12 @@ import os
 import platform
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
 from importlib import import_module, metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import click
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from .recipe import Recipe
     from .report import Report, Reproduction
 
-__all__ = ["describe", "listing"]
+__all__ = ["EvaluationModule", "describe", "listing"]
 
 log = logging.getLogger(__name__)
 
@@ -206,6 +206,12 @@ def run_command(report: str, out: str, force: bool, as_json: bool) -> None:
 # ------------------------------------------------------------------------------------- compare
 
 
+class EvaluationModule(Protocol):
+    """A module that compares models of a family on real tasks."""
+
+    compare_models: Callable[..., None]
+
+
 @click.command("compare")
 @click.argument("family")
 @click.option(
@@ -216,8 +222,42 @@ def run_command(report: str, out: str, force: bool, as_json: bool) -> None:
     help="a method with its knobs; may be repeated (default: every method of the family)",
 )
 @click.option("--on", metavar="SETTING", help="one of the family's settings (default: the first)")
+@click.option(
+    "--model",
+    "models",
+    multiple=True,
+    metavar="MODEL",
+    help="instead of methods: a model to judge, directory, package or hub id; may be repeated",
+)
+@click.option(
+    "--results",
+    multiple=True,
+    metavar="PATH",
+    help="scores of models: a result of MTEB, a folder of them, or a .csv; may be repeated",
+)
+@click.option(
+    "--task",
+    "tasks",
+    multiple=True,
+    metavar="NAME|FILE",
+    help="what models are judged on: a family of tasks, a set or a file; may be repeated",
+)
+@click.option("--baseline", metavar="MODEL", help="compare every model with this one only")
+@click.option(
+    "--limit",
+    type=click.IntRange(8),
+    metavar="N",
+    help="the most texts of a set of a task  [default: 500]",
+)
+@click.option(
+    "--alpha",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    metavar="P",
+    help="level of significance between models  [default: 0.05]",
+)
+@click.option("--trust-remote-code", is_flag=True, help="run code out of a model directory")
 @click.option("--seed", default=0, show_default=True, help="seed of the common data")
-@click.option("--tiny", is_flag=True, help="small synthetic data and quick knobs")
+@click.option("--tiny", is_flag=True, help="small built-in data and quick knobs")
 @click.option("--out", metavar="FILE", help="also write the report to FILE")
 @click.option("--html", metavar="FILE", help="also write a page with a plot of every figure")
 @json_option
@@ -231,11 +271,19 @@ def compare_command(
     out: str | None,
     html: str | None,
     as_json: bool,
+    **of_models: Any,
 ) -> None:
-    """Run every method of a FAMILY on the same data, and judge the results alike."""
+    """Run every method of a FAMILY on the same data, and judge the results alike.
+
+    With --model or --results, models are compared on the tasks of the family instead, and the
+    differences are tested.
+    """
     from .recipe import make, parse
 
     members = catalog.members(family)
+    if any(of_models.values()):
+        chosen = {"seed": seed, "tiny": tiny, "out": out, "html": html, "as_json": as_json}
+        return _compare_models(family, bool(methods or on), chosen, **of_models)
     recipes = [parse(text) for text in methods] or [make(entry.name) for entry in members]
     for recipe in recipes:
         if recipe.name not in {entry.name for entry in members}:
@@ -256,6 +304,34 @@ def compare_command(
     for note in report.notes:
         click.echo(note)
     return None
+
+
+def _compare_models(
+    family: str,
+    methods: bool,
+    chosen: Mapping[str, Any],
+    *,
+    models: Sequence[str],
+    results: Sequence[str],
+    **more: Any,
+) -> None:
+    """Compare models by the family's module for it; refuse options that do not go together."""
+    place = catalog.family(family).evaluation
+    if not place:
+        known = ", ".join(item.name for item in catalog.FAMILIES if item.evaluation)
+        raise ConfigError(
+            f"{family} compares methods, not models", hint=f"families that compare models: {known}"
+        )
+    if methods:
+        raise ConfigError(
+            "methods are not compared with models",
+            hint="make models of them first: tokenspace FAMILY METHOD --out DIR",
+        )
+    if not models and not results:
+        raise ConfigError("no model to compare", hint="name two with --model, or give --results")
+    module = cast("EvaluationModule", import_module(place))
+    values = {key: value for key, value in more.items() if value is not None}
+    module.compare_models(models, results=results, **values, **chosen)
 
 
 def _compare(

@@ -32,12 +32,31 @@ def test_the_mixture_is_a_loop_over_widths() -> None:
         row = torch.zeros(8, dtype=torch.float64)
         for c in range(3):
             z = layer.tables[c][x].double() @ layer.outs[c][f].double()
-            norm = layer.norms[c]
-            row += shares[c] * (z - norm.running_mean) / torch.sqrt(norm.running_var + norm.eps)
+            row += shares[c] * (z - layer.means[c]) / torch.sqrt(layer.variances[c] + 1e-5)
         slow.append((0.05 * row).detach().numpy())
     np.testing.assert_allclose(
         layer(torch.from_numpy(ids)).detach().numpy(), slow, rtol=1e-4, atol=1e-6
     )
+
+
+def test_a_repeated_id_weighs_in_the_norms_as_often_as_it_stands() -> None:
+    layer = layer_of().train()
+    with torch.no_grad():
+        layer.logits.copy_(torch.tensor([[0.0, 0, 99], [0, 0, 99], [0, 0, 99]]))  # one choice
+    ids = torch.tensor([3, 150, 30, 3, 3, 199, 30, 20])
+    weights = torch.arange(64.0).reshape(8, 8).cos()
+    found = layer(ids)
+    (found * weights).sum().backward()
+    table = layer.tables[2].detach().double().requires_grad_()
+    out = layer.outs[2].detach().double()
+    norm = torch.nn.BatchNorm1d(8, affine=False).double()
+    rows = torch.stack([table[x] @ out[FIELDS[x]] for x in ids])
+    slow = 0.05 * norm(rows)
+    (slow * weights).sum().backward()
+    torch.testing.assert_close(found.double(), slow, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(layer.tables[2].grad.double(), table.grad, rtol=1e-3, atol=1e-6)
+    torch.testing.assert_close(layer.means[2].double(), norm.running_mean)
+    torch.testing.assert_close(layer.variances[2].double(), norm.running_var)
 
 
 def test_training_draws_a_choice_that_sharpens() -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from tokenspace.compress import dhe
+from tokenspace.compress import dhe, dhe_net
 from tokenspace.compress.dhe import DHE, Shape
 from tokenspace.errors import ConfigError
 from tokenspace.nn.embedding import CompressedEmbedding
@@ -101,6 +101,18 @@ def test_a_repeated_id_counts_once_in_a_batch() -> None:
     ids = torch.arange(50)
     first, second = one(ids), other(torch.cat([ids, ids[:9], ids[:9]]))[:50]
     torch.testing.assert_close(first, second)
+
+
+def test_mish_and_its_gradient_are_those_of_its_definition() -> None:
+    t = torch.linspace(-60, 120, 2001, dtype=torch.float64).requires_grad_()
+    slow = t * torch.tanh(torch.log1p(torch.exp(-t.abs())) + t.clamp(min=0))
+    (slope,) = torch.autograd.grad(slow.sum(), t)
+    found = dhe_net._Mish.apply(t)
+    torch.testing.assert_close(found, slow, rtol=0, atol=1e-12)
+    torch.testing.assert_close(torch.autograd.grad(found.sum(), t)[0], slope, rtol=0, atol=1e-12)
+    assert torch.autograd.gradcheck(dhe_net._Mish.apply, t.detach()[::100].requires_grad_())
+    single = dhe_net._Mish.apply(t.detach().float())
+    torch.testing.assert_close(single.double(), slow.detach(), rtol=1e-6, atol=2e-6)
 
 
 def test_a_finished_table_is_fitted(draw: np.random.Generator) -> None:

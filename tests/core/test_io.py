@@ -539,3 +539,16 @@ def test_replacing_leaves_the_former_file_after_a_failure(tmp_path: Path) -> Non
     assert [p.name for p in tmp_path.iterdir()] == ["x"]
     digest = hashlib.sha256(b"old").hexdigest()
     assert io.sha256(path) == digest
+
+
+def test_a_matrix_in_blocks_is_the_file_of_the_whole(tmp_path: Path) -> None:
+    vectors = np.random.default_rng(0).normal(size=(11, 3)).astype(np.float32)
+    io.save_tensors(tmp_path / "whole.safetensors", {"vectors": vectors})
+    parts = (vectors[start : start + 4] for start in range(0, 11, 4))
+    io.save_blocks(tmp_path / "blocks.safetensors", "vectors", (11, 3), parts)
+    blocks = (tmp_path / "blocks.safetensors").read_bytes()
+    assert blocks == (tmp_path / "whole.safetensors").read_bytes()
+    np.testing.assert_array_equal(io.load_matrix(tmp_path / "blocks.safetensors"), vectors)
+    io.save_tensors(tmp_path / "other.safetensors", {"vectors": vectors[0]})
+    with pytest.raises(FormatError, match="no float32 matrix 'vectors'"):
+        io.load_matrix(tmp_path / "other.safetensors")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 
@@ -11,6 +12,7 @@ import torch
 
 from tokenspace.errors import ConfigError, FormatError, InputError
 from tokenspace.nn.encoder import load_encoder
+from tokenspace.text_encoder import Tally
 
 TEXTS = [
     "the sea is blue",
@@ -89,6 +91,32 @@ def test_long_texts_are_cut_and_counted(sentence_bert, caplog):
         rows = encoder.encode_tokens(["sea " * 50, "sea"])
     assert rows.heights.tolist() == [10, 1]  # 12 with [CLS] and [SEP]
     assert "1 of 2 texts were cut" in caplog.text
+
+
+def test_who_counts_is_told_and_nobody_is_warned(sentence_bert, caplog):
+    encoder, tally = load_encoder(str(sentence_bert), device="cpu"), Tally()
+    texts = ["sea " * 50, "sea", ""]
+    found = encoder.encode_counted(texts, tally, batch_tokens=7)
+    assert (tally.tokens, tally.cut) == (12 + 3 + 2, 1)
+    assert not caplog.records
+    np.testing.assert_allclose(found, encoder.encode(texts), atol=1e-5)
+    encoder.encode_counted(texts, tally)
+    assert (tally.tokens, tally.cut) == (34, 2)
+
+
+@pytest.mark.parametrize("words", [10, 40])  # with [CLS] and [SEP] 12, and more
+def test_a_prompt_that_leaves_the_text_no_room_is_refused(sentence_bert, words):
+    encoder = load_encoder(str(sentence_bert), device="cpu")
+    encoder = dataclasses.replace(encoder, prompts={"fits": "sea " * 9, "long": "sea " * words})
+    assert encoder.prompted("fits").encode(["ship"]).shape == (1, 16)
+    with pytest.raises(InputError, match="'long' leaves the text no room: the model takes 12"):
+        encoder.prompted("long").encode(["ship"])
+
+
+def test_without_instructions_for_bfloat16_a_warning_says_so(sentence_bert, monkeypatch, caplog):
+    monkeypatch.setattr("tokenspace.nn.encoder.quicker_in_bf16", lambda: False)
+    assert load_encoder(str(sentence_bert), device="cpu").in_bfloat16().precision == "bfloat16"
+    assert "float32 is quicker" in caplog.text
 
 
 def test_without_a_stated_limit_the_positions_are_the_limit(bert):

@@ -8,6 +8,7 @@ needed = {
     "test_evaluation_peers.py": "gensim",
     "test_fastembed.py": "fastembed",
     "test_metrics_peers.py": "pytrec_eval",
+    "test_mteb_peer.py": "mteb",
     "test_tables.py": "gensim",
 }
 collect_ignore = [name for name, library in needed.items() if find_spec(library) is None]

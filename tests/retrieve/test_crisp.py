@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from math import erf
 from pathlib import Path
 
 import numpy as np
@@ -17,13 +18,13 @@ from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 from tokenspace import cli
 from tokenspace.arrays import Ragged
 from tokenspace.errors import ConfigError, FormatError, InputError, MissingEvidence
-from tokenspace.nn.cluster import ClusterPool
+from tokenspace.nn.cluster import ClusterPool, lloyd, unit_tokens
 from tokenspace.nn.encoder import load_encoder
 from tokenspace.nn.mask import padding
 from tokenspace.retrieve.crisp import CRISP, CRISPIndex, CRISPTexts, trained_sides
-from tokenspace.retrieve.crisp_net import Head, reduced, spans
+from tokenspace.retrieve.crisp_net import Head, loss_of, reduced, spans
 from tokenspace.retrieve.maxsim import MaxSim
-from tokenspace.retrieve.pooling import Pooling, pool
+from tokenspace.retrieve.pooling import Pooling, pool, token_cosine
 from tokenspace.retrieve.trial import bag
 
 QUICK = {"steps": 4, "batch": 8, "threads": 1}
@@ -106,6 +107,123 @@ def test_it_learns() -> None:
     before, _ = MaxSim()(untrained).search(pool(given["queries"], "kmeans:4", side="query"), 1)
     relevant = [min(answers) for answers in given["relevant"]]
     assert (found[:, 0] == relevant).sum() >= (before[:, 0] == relevant).sum()
+
+
+def literal_loss(weights, queries, docs, labels, tau: float) -> float:
+    """The page's equations in float64, of one layer, for clusters that are given."""
+    w = {name.removeprefix("layers.0."): value for name, value in weights.items()}
+
+    def linear(x, name):
+        return x @ w[name + ".weight"].T + w[name + ".bias"]
+
+    def scaled(x, name):
+        x = (x - x.mean(1, keepdims=True)) / np.sqrt(x.var(1, keepdims=True) + 1e-5)
+        return x * w[name + ".weight"] + w[name + ".bias"]
+
+    def unit(x):
+        return x / np.linalg.norm(x, axis=1, keepdims=True)
+
+    def tokens(x):
+        width = x.shape[1]
+        x = unit(x) * np.sqrt(width)
+        q, k, v = np.split(linear(scaled(x, "norm"), "qkv"), 3, axis=1)
+        shares = np.exp(q @ k.T / np.sqrt(width))
+        x = x + linear(shares / shares.sum(1, keepdims=True) @ v, "out")
+        h = linear(scaled(x, "norm2"), "up")
+        h = h * (1 + np.vectorize(erf)(h / np.sqrt(2))) / 2
+        return unit(x + linear(h, "down"))
+
+    def centroids(rows, row):
+        x, row = tokens(rows), row[: len(rows)]
+        return unit(np.stack([x[row == c].mean(0) for c in range(row.max() + 1)]))
+
+    asked, stored = (
+        [centroids(*pair) for pair in zip(items, rows, strict=True)]
+        for items, rows in zip((queries, docs), labels, strict=True)
+    )
+    scores = np.array([[(c @ v.T).max(1).mean() for v in stored] for c in asked]) / tau
+    return float(np.mean(np.log(np.exp(scores).sum(1)) - scores.diagonal()))
+
+
+def test_the_gradient_of_the_whole_loss_equals_finite_differences() -> None:
+    draw = np.random.default_rng(0)
+    queries, docs = (
+        [draw.standard_normal((height, 6)).astype(np.float32) for height in heights]
+        for heights in ((5, 3, 1), (9, 4, 7, 2))  # a hard negative at the end
+    )
+    head = Head(6, 1)
+    with torch.no_grad():
+        for parameter in head.parameters():
+            parameter += 0.4 * torch.from_numpy(draw.standard_normal(tuple(parameter.shape)))
+    sides = {"query": (queries, 2), "document": (docs, 3)}
+    batch: dict = {"pruned": torch.tensor(True)}
+    for side, (items, _) in sides.items():
+        mask = padding(torch.tensor([len(rows) for rows in items]))
+        states = torch.zeros((*mask.shape, 6))
+        for row, rows in zip(states, items, strict=True):
+            row[: len(rows)] = torch.from_numpy(rows)
+        batch[side] = states, mask
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(3)
+        loss = loss_of(
+            CRISP(variant="C2x3", tau=0.5), lambda _, part: (head(*part), part[1]), batch
+        )
+    loss.backward()
+    labels = []
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(3)
+        for side, (_, k) in sides.items():
+            states, mask = batch[side]
+            live = unit_tokens(head(states, mask), mask)
+            labels.append([row.numpy() for row in lloyd(live, mask, mask.sum(1).clamp(max=k))])
+
+    weights = {name: p.detach().numpy().astype(float) for name, p in head.named_parameters()}
+    assert loss.item() == pytest.approx(literal_loss(weights, queries, docs, labels, 0.5))
+    for name, parameter in head.named_parameters():
+        value = weights[name]
+        for at in np.ndindex(*[min(size, 6) for size in value.shape]):
+            before, ends = value[at], []
+            for step in (1e-6, -1e-6):
+                value[at] = before + step
+                ends.append(literal_loss(weights, queries, docs, labels, 0.5))
+            value[at] = before
+            assert parameter.grad[at].item() == pytest.approx(
+                (ends[0] - ends[1]) / 2e-6, rel=1e-3, abs=2e-6
+            ), name
+
+
+def test_tokens_come_nearer_to_their_centroids_where_they_must() -> None:
+    # A token is one of 20 topics beside a louder mark, of 4, that says nothing about the answer.
+    # k-means of the vectors as given groups by mark; three centroids hold a document's three
+    # topics only if training makes the marks quiet. Every step is clustered.
+    places = np.random.default_rng(0)
+    topics = places.standard_normal((20, 8))
+    topics /= np.linalg.norm(topics, axis=1, keepdims=True)
+    marks = 1.5 * np.linalg.qr(places.standard_normal((8, 8)))[0][:4]
+
+    def pairs(seed: int, count: int) -> tuple[Ragged, Ragged]:
+        draw = np.random.default_rng(seed)
+        queries, docs = [], []
+        for _ in range(count):
+            chosen = draw.choice(20, 3, replace=False)
+            every = np.array([[*topics[t], *mark] for t in chosen for mark in marks])
+            docs.append(every + draw.normal(0, 0.02, every.shape))
+            queries.append(every[np.arange(3) * 4 + draw.integers(0, 4, 3)])
+        return Ragged.pack(queries), Ragged.pack(docs)
+
+    queries, docs = pairs(2, 100)
+    recipe = CRISP(variant="C3x3", steps=200, lr=5e-3, batch=16, unpruned=0.0, threads=1)
+    encoder = recipe.train(*pairs(1, 200))
+    near, right = [], []
+    for asked, tokens in ((queries, docs), (encoder.tokens(queries), encoder.tokens(docs))):
+        kept = pool(tokens, "kmeans:3", side="document")
+        found, _ = MaxSim()(kept).search(pool(asked, "kmeans:3", side="query"), 1)
+        near.append(token_cosine(tokens, kept))
+        right.append(float((found[:, 0] == np.arange(100)).mean()))
+    assert near[0] < 0.8
+    assert near[1] > 0.9
+    assert right[0] < 0.4
+    assert right[1] > 0.9
 
 
 def test_hard_negatives_are_documents_of_the_batch() -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +12,8 @@ import pytest
 
 from tokenspace.arrays import Ragged
 from tokenspace.errors import ConfigError, FormatError, InputError
+from tokenspace.retrieve import _amx
+from tokenspace.retrieve._kernel import pack_lanes
 from tokenspace.retrieve.maxsim import MaxSim, MaxSimIndex
 from tokenspace.retrieve.store import StoreWriter, TokenStore, quantize
 
@@ -189,3 +194,39 @@ def test_wide_int8_rows_do_not_overflow() -> None:
     queries = Ragged.pack([np.ones((3, 4096)), -np.ones((1, 4096))])
     scores = MaxSim(codec="i8")(docs).score(queries)
     np.testing.assert_allclose(scores, [[3 * 4096, -3 * 4096], [-4096, 4096]], rtol=1e-4)
+
+
+@pytest.mark.parametrize("width", [1, 63, 64, 130])
+def test_matrix_registers_change_no_bit(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    heights = np.array([1, 0, 15, 16, 17, 31, 32, 33, 95, 96, 97, 112, 113, 130, 200])
+    rng = np.random.default_rng(18)
+    flat = rng.standard_normal((heights.sum(), width)) * rng.uniform(0.01, 9, (heights.sum(), 1))
+    flat[40] = 0
+    docs = Ragged(flat.astype(np.float32), np.concatenate([[0], np.cumsum(heights)]))
+    queries = Ragged.pack([rng.standard_normal((n, width)) for n in (1, 15, 40)])
+    index = MaxSim(codec="i8", on_empty="zero", threads=2)(docs)
+    fast = index.score(queries)
+    monkeypatch.setattr(_amx, "available", lambda: False)
+    assert index.score(queries).tobytes() == fast.tobytes()
+
+
+def test_kernels_for_another_processor_leave_matrix_registers_alone() -> None:
+    code = "from tokenspace.retrieve import _amx; print(_amx.available())"
+    other = {**os.environ, "NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": ""}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=other, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "False"
+
+
+@pytest.mark.parametrize("width", [2, 66])
+def test_halves_of_a_query_are_its_integers(width: int) -> None:
+    panels, _ = pack_lanes(ragged(19, 1, 40, width).flat, whole=True)
+    panels[0, 0] = [[-32768, 32767]] * 8 + [[-1, 255]] * 8
+    halves = _amx.split_lanes(panels)
+    assert halves.shape == (len(panels), 2, -(-width // 64) * 16, 16, 4)
+    whole = 256 * halves[:, 0].astype(int) + halves[:, 1].astype(int) % 256
+    columns = whole.transpose(0, 1, 3, 2).reshape(len(panels), -1, 16)  # (P, W, lanes)
+    np.testing.assert_array_equal(columns[:, 0:width:2], panels[..., 0])
+    np.testing.assert_array_equal(columns[:, 1:width:2], panels[..., 1])
+    assert not columns[:, width:].any()

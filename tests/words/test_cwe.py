@@ -6,12 +6,23 @@ import numpy as np
 import pytest
 from literal_windows import Setting, gradient, sigmoid, targets
 
+from tokenspace import sgd
 from tokenspace.corpus import Corpus
 from tokenspace.data import zipf_text
 from tokenspace.errors import InputError
 from tokenspace.vocab import Vocabulary
 from tokenspace.words.cbow import CBOW
-from tokenspace.words.cwe import CWE, Parts, composed, step
+from tokenspace.words.cwe import (
+    CWE,
+    SENSES,
+    SETTLED,
+    Parts,
+    Senses,
+    beginning,
+    composed,
+    sense_rows,
+    step,
+)
 
 WORDS = ["智能", "能", "沙发x", "abc", "智慧能力", "𠀀慧"]
 
@@ -82,7 +93,7 @@ def literal(setting: Setting, parts: Parts) -> tuple[np.ndarray, np.ndarray]:
 @pytest.mark.parametrize(("window", "negatives"), [(1, 1), (3, 5), (5, 12)])
 def test_the_kernel_equals_its_equations(window: int, negatives: int) -> None:
     setting, parts = composed_setting(window=window, negatives=negatives)
-    Win, Wout, _, _ = setting.run(step, *parts[:1], parts.weights, parts.starts)
+    Win, Wout, _, _ = setting.run(step, *parts[:3], *beginning(parts, "CWE"))
     assert np.abs(Win - setting.Win).max() > 0.003
     for ours, theirs in zip((Win, Wout), literal(setting, parts), strict=True):
         np.testing.assert_allclose(ours, theirs, atol=3e-6)
@@ -90,7 +101,7 @@ def test_the_kernel_equals_its_equations(window: int, negatives: int) -> None:
 
 def test_a_step_is_minus_the_gradient_of_the_loss() -> None:
     setting, parts = composed_setting(size=12, dim=8, lengths=(3, 4), window=2, lr=1e-3, keep=1.0)
-    Win, Wout, _, _ = setting.run(step, parts.places, parts.weights, parts.starts)
+    Win, Wout, _, _ = setting.run(step, *parts[:3], *beginning(parts, "CWE"))
     slopes = gradient(
         lambda a, b: loss(setting, parts, a, b),
         setting.Win.astype(float),
@@ -101,10 +112,108 @@ def test_a_step_is_minus_the_gradient_of_the_loss() -> None:
         assert np.abs(slope).max() > 0.1
 
 
-def test_without_characters_it_is_cbow() -> None:
+def chosen(setting: Setting, parts: Parts, senses: Senses) -> dict[int, np.ndarray]:
+    """Choose the rows of every word of the only sentence, and note in ``senses`` what was taken."""
+    Win, words = setting.Win.astype(np.float64), len(parts.starts) - 1
+    own = {w: slice(*parts.starts[w : w + 2]) for w in setting.ids.tolist()}
+    first = sense_rows(parts, senses)
+    x = [parts.weights[own[w]] @ Win[first[own[w]]] for w in setting.ids.tolist()]
+    rows = {}
+    for j, w in enumerate(setting.ids.tolist()):
+        v = np.sum(x[max(0, j - setting.window) : j + setting.window + 1], axis=0)
+        rows[w] = first[own[w]].copy()
+        for k in range(1, len(rows[w])):
+            p = parts.starts[w] + k
+            m = parts.places[p] - words
+            cosines = [
+                Win[words + m * SENSES + s]
+                @ v
+                / (np.linalg.norm(Win[words + m * SENSES + s]) * np.linalg.norm(v))
+                for s in range(senses.live[m])
+            ]
+            best = int(np.argmax(cosines)) if cosines else 0
+            if senses.grown and (not cosines or cosines[best] < 1e-3):
+                if not cosines or (senses.used[m] >= SETTLED and senses.live[m] < SENSES):
+                    best = senses.live[m]
+                    senses.live[m] += 1
+                    senses.used[m] = 0
+                elif senses.used[m] < SETTLED:
+                    best = senses.live[m] - 1
+            senses.used[m] += best == senses.live[m] - 1
+            senses.taken[p * SENSES + best] += 1
+            rows[w][k] = words + m * SENSES + best
+    return rows
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("variant", ["L", "LP", "N"])
+def test_senses_are_chosen_as_the_equations_say(variant: str, seed: int) -> None:
+    setting, parts = composed_setting(window=2, lengths=(9,), keep=1.0)
+    draw = np.random.default_rng(seed)
+    setting.ids[:] = draw.permutation(setting.size)[:9]  # no word twice: a word is a position
+    state = beginning(parts, variant)
+    state.taken[:] = draw.integers(0, 4, len(state.taken))
+    if variant == "N":
+        state.live[:] = draw.integers(0, SENSES + 1, len(state.live))
+        state.used[:] = draw.integers(SETTLED - 1, SETTLED + 2, len(state.used))
+    words = len(parts.starts) - 1
+    rows = words + (parts.rows - words) * SENSES
+    setting.Win = draw.normal(0, 0.5, (rows, setting.dim)).astype(np.float32)
+    ours, theirs = (Senses(*state[:2], *(part.copy() for part in state[2:])) for _ in range(2))
+    Win, Wout, _, _ = setting.run(step, *parts[:3], *ours)
+    own = chosen(setting, parts, theirs)
+    for mine, other in zip(ours[2:], theirs[2:], strict=True):
+        np.testing.assert_array_equal(mine, other)
+    flat = np.concatenate([own.get(w, parts.places[slice(*parts.starts[w : w + 2])])
+                           for w in range(words)])  # fmt: skip
+    for mine, other in zip((Win, Wout), literal(setting, parts._replace(places=flat)), strict=True):
+        np.testing.assert_allclose(mine, other, atol=3e-6)
+    assert (state.taken != ours.taken).any()
+
+
+def two_subjects() -> Corpus:
+    """Two subjects of five characters each, and one that stands in words of both."""
+    draw = np.random.default_rng(0)
+    texts = []
+    for _ in range(1500):
+        own = list(("水江河湖海", "火炎烧烤灰")[int(draw.integers(2))])
+        words = [a + ("道" if i % 3 == 0 else "") for i, a in enumerate(draw.choice(own, 9))]
+        texts.append(" ".join(words))
+    return Corpus(texts, split="whitespace")
+
+
+def test_a_character_of_two_subjects_takes_two_senses() -> None:
+    stream = two_subjects().encode(min_count=1)
+    words = [surface.decode() for surface in stream.vocab.surfaces]
+    parts = composed(words, False)
+    state = beginning(parts, "L")
+    sgd.train(
+        step, stream, label="cwe", dim=64, epochs=20, sample=0, lr=0.1, threads=1,
+        seed=1,  # of every second seed: else the first vectors give all to one
+        options=(5, 5, *parts[:3], *state), rows=len(words) + (parts.rows - len(words)) * SENSES,
+    )  # fmt: skip
+    rows = dict(zip(words, np.split(sense_rows(parts, state), parts.starts[1:-1]), strict=True))
+    taken = [{int(rows[a + "道"][-1]) for a in side} for side in ("水江河湖海", "火炎烧烤灰")]
+    assert not taken[0] & taken[1], taken
+
+
+def test_only_the_character_of_two_subjects_grows() -> None:
+    knobs = {"dim": 16, "min_count": 1, "epochs": 20, "sample": 0, "threads": 1}
+    assert CWE(**knobs, variant="N")(two_subjects()).notes["characters"] == 10 + SENSES
+
+
+def test_a_little_text_gives_every_character_one_vector() -> None:
+    corpus = Corpus(planted()[:50], split="whitespace")  # too few to settle
+    knobs = {"dim": 8, "min_count": 1, "epochs": 1, "threads": 1}
+    grown = CWE(**knobs, variant="N")(corpus)
+    assert grown.notes["characters"] == 10
+
+
+@pytest.mark.parametrize("variant", ["CWE", "P", "L", "LP", "N"])
+def test_without_characters_it_is_cbow(variant: str) -> None:
     corpus = Corpus(zipf_text(300, 60, 4))
     knobs = {"dim": 16, "min_count": 1, "epochs": 2, "threads": 1, "seed": 5}
-    ours, cbow = CWE(**knobs)(corpus), CBOW(**knobs)(corpus)
+    ours, cbow = CWE(**knobs, variant=variant)(corpus), CBOW(**knobs)(corpus)
     np.testing.assert_allclose(ours.vectors, cbow.vectors, atol=5e-3)  # its sigmoid is to 1e-5
     assert ours.notes["characters"] == 0
 
@@ -122,20 +231,25 @@ def planted() -> list[str]:
     return [*texts, f"{rare[0]} 江河", f"{rare[1]} 炎烧"]
 
 
-@pytest.mark.parametrize("positions", [False, True])
-def test_a_rare_word_is_like_the_words_that_share_its_characters(positions: bool) -> None:
+@pytest.mark.parametrize(
+    ("variant", "vectors"), [("CWE", 10), ("P", 22), ("L", 30), ("LP", 66), ("N", None)]
+)
+def test_a_rare_word_is_like_the_words_that_share_its_characters(
+    variant: str, vectors: int | None
+) -> None:
     knobs = {"dim": 16, "min_count": 1, "epochs": 20, "sample": 0, "threads": 1}
-    table = CWE(**knobs, positions=positions)(Corpus(planted(), split="whitespace"))
+    table = CWE(**knobs, variant=variant)(Corpus(planted(), split="whitespace"))
     for rare, own in (("水水水", "水江河湖海"), ("火火火", "火炎烧烤灰")):
         near = [word for word, _ in table.nearest(rare, 10)]
         assert sum(word[0] in own for word in near) >= 9, near
-    assert table.notes["characters"] == (10 * 2 + 2 if positions else 10)
+    assert vectors is None or table.notes["characters"] == vectors
 
 
-def test_the_same_seed_gives_the_same_bytes() -> None:
+@pytest.mark.parametrize("variant", ["CWE", "N"])
+def test_the_same_seed_gives_the_same_bytes(variant: str) -> None:
     corpus = Corpus(planted(), split="whitespace")
     one, two, other = (
-        CWE(dim=8, min_count=1, threads=1, seed=seed)(corpus).vectors.tobytes()
+        CWE(dim=8, min_count=1, threads=1, seed=seed, variant=variant)(corpus).vectors.tobytes()
         for seed in (1, 1, 2)
     )
     assert one == two != other

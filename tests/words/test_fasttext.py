@@ -141,6 +141,42 @@ def test_the_kernel_equals_its_equations(negatives: int, window: int) -> None:
         np.testing.assert_allclose(ours, theirs, atol=4e-6)
 
 
+def program(setting: Setting) -> tuple[np.ndarray, np.ndarray]:
+    """Train as the fastText program does: for every neighbour alone, with its own noise words.
+
+    Its ``Model::update`` takes the mean of the rows of the word, and adds the gradient to each of
+    them undivided. Noise that is its neighbour is left out here, too.
+    """
+    Win, Wout = setting.Win.astype(np.float64), setting.Wout.astype(np.float64)
+    for word, near, noise in setting.positions():
+        g = setting.rows(word)
+        for c, neighbour in enumerate(near):
+            hidden, grad = Win[g].mean(axis=0), np.zeros(setting.dim)
+            drawn = noise[c * setting.negatives : (c + 1) * setting.negatives]
+            targets = [(neighbour, 1.0), *((k, 0.0) for k in drawn if k != neighbour)]
+            for target, label in targets:
+                alpha = setting.lr * (label - sigmoid(Wout[target] @ hidden))
+                grad += alpha * Wout[target]
+                Wout[target] += alpha * hidden
+            np.add.at(Win, g, grad)
+    return Win, Wout
+
+
+def test_the_step_is_that_of_the_program_but_for_squares_of_the_rate() -> None:
+    apart = {}
+    for lr in (0.01, 0.005):
+        setting = Setting(lr=lr, keep=1.0)
+        ours = setting.run()[:2]
+        apart[lr] = [
+            (np.abs(a - b).max(), np.abs(b - c).max())
+            for a, b, c in zip(ours, program(setting), (setting.Win, setting.Wout), strict=True)
+        ]
+    for (wide, step), (near, half) in zip(apart[0.01], apart[0.005], strict=True):
+        assert wide < 0.06 * step
+        assert near < 0.3 * wide  # a quarter, where the step itself is halved
+        assert half == pytest.approx(step / 2, rel=0.1)
+
+
 def test_the_step_is_the_gradient_of_the_loss() -> None:
     setting = Setting(dim=8, lengths=(3, 4), window=2, lr=1e-3, keep=1.0)
     Win, Wout, _, _ = setting.run()

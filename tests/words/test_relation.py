@@ -7,9 +7,10 @@ import pytest
 
 from tokenspace.corpus import Corpus
 from tokenspace.data import zipf_text
-from tokenspace.errors import ConfigError
+from tokenspace.errors import ConfigError, InputError
+from tokenspace.vocab import Vocabulary
 from tokenspace.words import SGNS, GloVe
-from tokenspace.words.relation import Factors, relation_report
+from tokenspace.words.relation import Factors, noise_loss, relation_report
 
 TEXTS = zipf_text(60, 30, 3, seed=2)
 WEIGHTS = 1 / np.arange(1, 6)
@@ -49,6 +50,37 @@ def test_factors_that_are_mutual_information_are_a_perfect_line() -> None:
     assert report.metrics["context_bias_slope"] == pytest.approx(-3)
     assert report.rows[0]["pairs"] == np.count_nonzero(X)
     assert report.rows[1]["pairs"] == np.count_nonzero(X.astype(np.float32) >= 1)
+
+
+def test_the_loss_is_that_of_every_pair_and_all_noise() -> None:
+    X, counts, corpus = whole()
+    draw = np.random.default_rng(0)
+    W, C = (draw.normal(size=(len(X), 6)) for _ in range(2))
+    vocab = corpus.encode().vocab
+    factors = Factors(vocab, counts, WEIGHTS, W, C, None, None, {})
+    P = counts**0.75 / (counts**0.75).sum()
+    f = counts / counts.sum()
+    kept = np.minimum(1, (np.sqrt(f / 0.05) + 1) * 0.05 / f)
+    assert (kept < 1).any()
+    for sample, p in ((0, np.ones(len(X))), (0.05, kept)):
+        total, weight = 0.0, 0.0
+        for w in range(len(X)):
+            for c in range(len(X)):
+                x = X[w, c] * p[w] * p[c]
+                noise = sum(P[n] * np.log1p(np.exp(W[c] @ C[n])) for n in range(len(X)))
+                total += x * (np.log1p(np.exp(-W[c] @ C[w])) + 7 * noise)
+                weight += x
+        ours = noise_loss(factors, corpus, negatives=7, sample=sample, threads=1)
+        assert ours == pytest.approx(total / weight, rel=1e-5)
+
+
+def test_a_text_of_other_words_has_no_loss() -> None:
+    vocab = Vocabulary.words(["a", "b"])
+    factors = Factors(
+        vocab, np.ones(2, np.int64), WEIGHTS, np.ones((2, 3)), np.ones((2, 3)), None, None, {}
+    )
+    with pytest.raises(InputError, match="no pair of words"):
+        noise_loss(factors, Corpus(["c d", "a"]), negatives=1, sample=0)
 
 
 def test_its_lines_are_those_of_numpy() -> None:

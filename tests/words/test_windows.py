@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from typing import Any
 
 import numpy as np
 import pytest
@@ -80,6 +81,57 @@ def test_chunks_cover_every_sentence_once(words: int) -> None:
     offsets = np.array([0, 2, 3, 9, 10, 11, 30])
     parts = sgd.chunks(offsets, words)
     assert [i for first, last in parts for i in range(first, last)] == list(range(6))
+
+
+def visits(mixed: bool, epochs: int = 2) -> list[tuple[int, int, float]]:
+    """Train with a step that notes the sentences it is given and the rate; 3 words a sentence."""
+    seen: list[tuple[int, int, float]] = []
+
+    def step(*given: Any) -> tuple[float, int]:
+        seen.append((given[5], given[6], float(given[9])))
+        return 0.0, 1
+
+    stream = Corpus(["a b c"] * 10_000).encode(min_count=1)
+    sgd.train(
+        step, stream, label="test", dim=8, epochs=epochs, sample=0, lr=0.1, threads=1, seed=0,
+        options=(), mixed=mixed,
+    )  # fmt: skip
+    return seen
+
+
+def test_text_is_read_in_its_order() -> None:
+    seen = visits(mixed=False)
+    assert [first for first, _, _ in seen] == 2 * [0, 3334, 6667]
+    np.testing.assert_allclose(
+        [rate for *_, rate in seen],
+        [0.1 * (1 - (epoch * 10_000 + at) / 20_000) for epoch in (0, 1) for at in (0, 3334, 6667)],
+        rtol=1e-6,
+    )
+
+
+def test_mixed_text_is_read_once_an_epoch_in_another_order_with_falling_rates() -> None:
+    seen = visits(mixed=True)
+    assert len(seen) == 60
+    orders = [[part[:2] for part in seen[start : start + 30]] for start in (0, 30)]
+    for order in orders:
+        pieces = sorted(order)
+        assert order != pieces
+        assert [i for first, last in pieces for i in range(first, last)] == list(range(10_000))
+    assert orders[0] != orders[1]
+    done = np.cumsum([0] + [3 * (last - first) for first, last, _ in seen[:-1]])
+    np.testing.assert_allclose([rate for *_, rate in seen], 0.1 * (1 - done / 60_000), rtol=1e-6)
+
+
+@pytest.mark.parametrize("spread", [0.5, 1.0])
+def test_first_vectors_fill_their_range(spread: float) -> None:
+    stream = Corpus(["a b c d"] * 9).encode(min_count=1)
+    first = sgd.train(
+        lambda *_: (0.0, 1), stream, label="test", dim=50, epochs=1, sample=0, lr=0.1, threads=1,
+        seed=0, options=(), rows=200, spread=spread,
+    )  # fmt: skip
+    assert 0.99 * spread / 50 < abs(first.inputs).max() <= spread / 50
+    assert abs(first.inputs.mean()) < 0.02 * spread / 50
+    assert not first.outputs.any()
 
 
 def test_an_error_in_one_thread_stops_all() -> None:

@@ -111,6 +111,30 @@ def test_domain_and_size_are_compared(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("texts")
+def test_the_loss_on_text_held_out_stands_beside_the_tasks(tmp_path: Path) -> None:
+    rows = compared(tmp_path, "--on", "stopping", "--method", "sgns", "--method", "cbow")
+    epochs = [1, 2, 5, 10, 20, 40, 80]
+    assert [item["method"] for item in rows] == [
+        str(make("sgns", dim=50, threads=1, epochs=count)) for count in epochs
+    ]
+    assert {"training", "held_out", *TASKS} <= rows[0].keys()
+    assert rows[-1]["held_out"] < rows[0]["held_out"]
+
+
+@pytest.mark.usefixtures("texts")
+def test_a_method_is_compared_at_every_width(tmp_path: Path) -> None:
+    rows = compared(tmp_path, "--on", "width", "--method", "sgns")
+    assert [item["method"] for item in rows[:-1]] == [
+        str(make("sgns", dim=width, threads=1)) for width in (10, 20, 50, 100, 200)
+    ]
+    assert rows[-1]["method"] == RANDOM
+
+
+def test_a_method_without_the_knob_is_compared_as_it_is() -> None:
+    assert study.subjects([make("ppmi_svd")], "stopping") == study.alike([make("ppmi_svd")])
+
+
+@pytest.mark.usefixtures("texts")
 def test_sentiment_is_told_if_the_vectors_tell_it(monkeypatch: pytest.MonkeyPatch) -> None:
     given = [("pos", "good film"), ("neg", "bad film"), ("pos", "unknown word")] * 20
     monkeypatch.setattr(data, "labelled", lambda name: given)
@@ -120,4 +144,4 @@ def test_sentiment_is_told_if_the_vectors_tell_it(monkeypatch: pytest.MonkeyPatc
 
 
 def test_settings_are_named() -> None:
-    assert trial.SETTINGS == ("invented", "novels", "reviews", "domain")
+    assert trial.SETTINGS == ("invented", "novels", "reviews", "domain", "stopping", "width")

@@ -17,6 +17,7 @@ from typing import Any
 from tokenspace.errors import FormatError, InputError
 
 __all__ = [
+    "CONVERTED",
     "called",
     "inspect_folder",
     "is_hub_id",
@@ -26,6 +27,9 @@ __all__ = [
     "packaged",
     "read_json",
 ]
+
+CONVERTED = "onnx/tokenspace.json"
+"""The file that tells a directory which ``tokenspace encode onnx`` wrote."""
 
 _OWN = Path(__file__).parents[1] / "encode"
 _HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")

@@ -42,7 +42,9 @@ __all__ = [
     "english_text",
     "floor_bits",
     "german_pair",
+    "kept",
     "own_bits",
+    "sample",
     "table",
     "transplanted",
     "transplanted_bits",
@@ -91,8 +93,8 @@ def english_pair(seed: int, smoke: bool) -> Pair:
     parts = _english(smoke)
     first, second, third = (_joined(parts, seed, places) for places in ((0, 1), (2, 3), (4,)))
     recipe, size = _recipe(seed, smoke)
-    source = _decoder("english", recipe, first, lambda: byte_bpe(_sample(first), size, start=_BOS))
-    donor = _decoder("donor", _other(recipe), second, lambda: unigram(_sample(second), size))
+    source = kept("english", recipe, first, lambda: byte_bpe(sample(first), size, start=_BOS))
+    donor = kept("donor", _other(recipe), second, lambda: unigram(sample(second), size))
     return Pair(source, donor, Vocabulary.load(donor), _evaluated(third, smoke), first, recipe)
 
 
@@ -110,11 +112,9 @@ def german_pair(seed: int, smoke: bool) -> Pair:
     """
     english, german, unread = _captions(smoke)
     recipe, size = _recipe(seed, smoke)
-    source = _decoder(
-        "captions", recipe, english, lambda: byte_bpe(_sample(english), size, start=_BOS)
-    )
-    donor = _decoder(
-        "german", _other(recipe), german, lambda: byte_bpe(_sample(german), size, start=_BOS)
+    source = kept("captions", recipe, english, lambda: byte_bpe(sample(english), size, start=_BOS))
+    donor = kept(
+        "german", _other(recipe), german, lambda: byte_bpe(sample(german), size, start=_BOS)
     )
     return Pair(source, donor, Vocabulary.load(donor), _evaluated(unread, smoke), german, recipe)
 
@@ -130,9 +130,9 @@ def unseen_tokenizers(seed: int, smoke: bool = False) -> dict[str, Vocabulary]:
     second, third = _joined(parts, seed, (2, 3)), _joined(parts, seed, (4,))
     small = size * 3 // 4
     makers: Mapping[str, Callable[[], Vocabulary]] = {
-        "unigram": lambda: unigram(_sample(second), small),
-        "bpe": lambda: byte_bpe(_sample(third), size, start=_BOS),
-        "wordpiece": lambda: wordpiece(_sample(second), size),
+        "unigram": lambda: unigram(sample(second), small),
+        "bpe": lambda: byte_bpe(sample(third), size, start=_BOS),
+        "wordpiece": lambda: wordpiece(sample(second), size),
     }
     found = {}
     for name, maker in makers.items():
@@ -311,7 +311,7 @@ def _other(recipe: GPT) -> GPT:
     return replace(recipe, seed=recipe.seed + 1000)
 
 
-def _decoder(name: str, recipe: GPT, texts: Texts, tokenizer: Callable[[], Vocabulary]) -> Path:
+def kept(name: str, recipe: GPT, texts: Texts, tokenizer: Callable[[], Vocabulary]) -> Path:
     """Return the directory of a decoder trained on ``texts``, training it if it is not there."""
     key = _hash(name, recipe.to_dict(), _fingerprint(texts), len(texts))
     with _kept(f"{name}-{key}") as (folder, there):
@@ -401,7 +401,7 @@ def _joined(parts: Sequence[Texts], seed: int, places: Sequence[int]) -> Texts:
     return tuple(block for place in places for block in parts[(place + seed) % len(parts)])
 
 
-def _sample(texts: Texts) -> Texts:
+def sample(texts: Texts) -> Texts:
     """Return about two megabytes, evenly spread: enough for a vocabulary of 2,048."""
     return texts[:: max(1, len(texts) // 1000)]
 

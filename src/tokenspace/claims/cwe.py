@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import combinations
-from typing import cast
+from typing import Literal, cast
 
 import numpy as np
 
@@ -22,6 +22,7 @@ from tokenspace.words.cwe import CWE
 from tokenspace.words.fasttext import FastText
 
 EPOCHS, MIN_COUNT = 20, 2
+VARIANTS: tuple[Literal["P", "L", "LP", "N"], ...] = ("P", "L", "LP", "N")
 DICTIONARY = "multilingual/dicts/en_chinese.tsv.gz"
 OTHERS = 20_000  # random pairs that synonyms are compared with
 
@@ -37,7 +38,7 @@ CLAIM = Claim(
     "words of the Sinica treebank, 20 passes, words that occur twice; synonyms are words with one "
     "English translation in Wiktionary. The lists of the paper have 28 of 240 pairs in this text. "
     "Rows carry the AUC of all pairs, that of the share of common characters alone, and that of "
-    "fasttext with n-grams of 1 to 3 characters, over which nothing is claimed "
+    "fasttext with n-grams of 1 to 3 characters and of the variants, over which nothing is claimed "
     "(without these files: invented words on two subjects)",
     budget_s=300.0,
 )
@@ -54,8 +55,11 @@ def measure(method: Recipe | None, seed: int, *, smoke: bool) -> dict[str, float
         )
     corpus = Corpus(texts, split="whitespace")
     letters = FastText(epochs=EPOCHS, min_count=MIN_COUNT, ngrams="1-3", threads=1, seed=seed)
-    beside = judged(letters(corpus), synonyms, seed)
-    return {**judged(recipe(corpus), synonyms, seed), "auc_fasttext": beside["auc"]}
+    beside = {"auc_fasttext": judged(letters(corpus), synonyms, seed)["auc"]}
+    for variant in VARIANTS:
+        other = CWE(variant=variant, epochs=EPOCHS, min_count=MIN_COUNT, threads=1, seed=seed)
+        beside[f"auc_{variant}"] = judged(other(corpus), synonyms, seed)["auc"]
+    return {**judged(recipe(corpus), synonyms, seed), **beside}
 
 
 def material(*, smoke: bool) -> tuple[list[str], set[tuple[str, str]]]:

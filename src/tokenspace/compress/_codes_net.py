@@ -49,22 +49,22 @@ class CodedEmbedding(CompressedEmbedding):
 
     def look(self, ids: Tensor) -> Tensor:
         """Return the nearest vectors of the rows of ``ids`` (n,), joined, (n, width)."""
-        parts, _, width = self.books.shape
-        rows = nn.functional.embedding(ids, self.rows)
+        parts, centroids, width = self.books.shape
+        ids, back, counts = torch.unique(ids, return_inverse=True, return_counts=True)
+        rows = self.rows.index_select(0, ids)
         with torch.no_grad():
-            cut = rows.reshape(len(ids), parts, width).transpose(0, 1)
-            scores = cut @ self.books.transpose(1, 2)  # (parts, n, K)
-            scores -= self.books.square().sum(dim=2)[:, None] / 2
-            if self.limit < scores.shape[2]:
-                scores[:, self.narrow[ids], self.limit :] = -torch.inf
-            codes = scores.argmax(dim=2)
-        offsets = self.books.shape[1] * torch.arange(parts, device=ids.device)[:, None]
-        taken = nn.functional.embedding(codes + offsets, self.books.flatten(0, 1))
-        near = taken.transpose(0, 1).reshape(len(ids), self.embedding_dim)
-        if not self.training or not torch.is_grad_enabled():
-            return near
-        self._pull = nn.functional.mse_loss(near, rows.detach())
-        return rows + (near - rows).detach()
+            scores = self.books @ rows.T.reshape(parts, width, len(ids))  # (parts, K, n)
+            scores -= self.books.square().sum(dim=2, keepdim=True) / 2
+            if self.limit < centroids:
+                scores[:, self.limit :].masked_fill_(self.narrow[ids], -torch.inf)
+            codes = scores.max(dim=1).indices
+        places = codes[:, None].expand(parts, width, len(ids))
+        near = self.books.mT.gather(2, places).flatten(0, 1).T
+        if self.training and torch.is_grad_enabled():
+            off = near - rows.detach()
+            self._pull = counts.to(off.dtype) @ off.square().mean(dim=1) / len(back)
+            near = rows + (near - rows).detach()
+        return near.index_select(0, back)
 
     def penalty(self) -> Tensor:
         """Return the mean squared distance of the vectors that were read to their rows."""

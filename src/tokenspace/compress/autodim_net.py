@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,12 +12,15 @@ from tokenspace import rng
 from tokenspace.arrays import Ids
 from tokenspace.nn.embedding import CompressedEmbedding
 
+from ._grouped_net import by_group
 from ._mixed import effective, members, store_mixed
 from ._mixed_net import MixedEmbedding
 from .autodim import chosen
 from .table import CompressedTable
 
 __all__ = ["AutoDimEmbedding"]
+
+_EPSILON, _MOMENTUM = 1e-5, 0.1  # of batch normalization
 
 
 class AutoDimEmbedding(CompressedEmbedding):
@@ -43,15 +46,23 @@ class AutoDimEmbedding(CompressedEmbedding):
             self.outs = nn.ParameterList(
                 torch.randn(len(self.rows), w, width) / w**0.5 for w in choices
             )
-        self.norms = nn.ModuleList(nn.BatchNorm1d(width, affine=False) for _ in choices)
+        self.means: Tensor
+        self.register_buffer("means", torch.zeros(len(choices), width))
+        self.variances: Tensor
+        self.register_buffer("variances", torch.ones(len(choices), width))
         self.logits = nn.Parameter(torch.zeros(len(self.rows), len(choices)))
 
     def look(self, ids: Tensor) -> Tensor:
         """Return the mixed rows of ``ids`` (n,), (n, width)."""
+        count = len(ids)
+        ids, back, times = torch.unique(ids, return_inverse=True, return_counts=True)
+        order = torch.argsort(self.group[ids], stable=True)
+        ids, times = ids[order], times[order]
         group = self.group[ids]
+        heights = torch.bincount(group, minlength=len(self.rows)).tolist()
         logits = torch.log_softmax(self.logits, dim=1)
         if self.training:
-            self.seen = max(self.seen, len(ids))
+            self.seen = max(self.seen, count)
             self.looks += 1
             with rng.torch_scope(self.seed, "choice", self.looks):  # held-out look-ups draw too
                 drawn = torch.rand_like(logits)
@@ -59,20 +70,28 @@ class AutoDimEmbedding(CompressedEmbedding):
             shares = torch.softmax((logits + noise) / self.temperature, dim=1)[group]
         else:
             shares = torch.softmax(logits, dim=1)[group]
-        mixed = torch.zeros(len(ids), self.embedding_dim, device=ids.device)
-        for c, (table, out, norm) in enumerate(
-            zip(self.tables, self.outs, self.norms, strict=True)
-        ):
-            rows = nn.functional.embedding(ids, table)
-            wide = torch.zeros_like(mixed)
-            for f in range(len(self.rows)):
-                here = (group == f).nonzero().squeeze(1)
-                wide = wide.index_copy(0, here, rows[here] @ out[f])
-            if len(ids) < 2:  # one row has no spread to divide by: take the running one
-                norm.eval()
-            mixed = mixed + shares[:, c, None] * norm(wide)
-            norm.train(self.training)
-        return self.init_std * mixed
+        wide = torch.stack(
+            [
+                by_group(table.index_select(0, ids), heights, out)
+                for table, out in zip(self.tables, self.outs, strict=True)
+            ],
+            dim=1,
+        )
+        mixed = (self.init_std * shares[:, :, None] * self._normed(wide, times)).sum(dim=1)
+        return mixed.index_select(0, torch.argsort(order)[back])
+
+    def _normed(self, rows: Tensor, times: Tensor) -> Tensor:
+        """Normalize rows (n, C, width) of a batch that holds each of them so many ``times``."""
+        count = int(times.sum())
+        if not self.training or count < 2:  # one row has no spread: take what was seen before
+            return (rows - self.means) * torch.rsqrt(self.variances + _EPSILON)
+        weights = (times.to(rows.dtype) / count)[:, None, None]
+        means = (weights * rows).sum(dim=0)
+        off = rows - means
+        variances = (weights * off.square()).sum(dim=0)
+        self.means.lerp_(means.detach(), _MOMENTUM)
+        self.variances.lerp_(variances.detach() * (count / (count - 1)), _MOMENTUM)
+        return off * torch.rsqrt(variances + _EPSILON)
 
     def searched(self) -> Iterable[nn.Parameter]:
         """Return the weights of the choice."""
@@ -97,9 +116,7 @@ class AutoDimEmbedding(CompressedEmbedding):
         tables, outs = [], []
         for f, (rows, width) in enumerate(zip(self.rows, widths, strict=True)):
             c = self.choices.index(width)
-            norm = cast("nn.BatchNorm1d", self.norms[c])
-            variance = cast("Tensor", norm.running_var)
-            out = self.init_std * self.outs[c][f] / torch.sqrt(variance + norm.eps)
+            out = self.init_std * self.outs[c][f] * torch.rsqrt(self.variances[c] + _EPSILON)
             table = self.tables[c][torch.from_numpy(rows)]
             whole = width == self.embedding_dim
             tables.append((table @ out if whole else table).cpu().numpy().copy())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import count
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -23,6 +23,26 @@ __all__ = ["DheEmbedding", "fit"]
 
 _SAMPLE = 4_096  # ids that the scale of the last layer is set by
 _BATCH = 1_024
+
+
+class _Mish(torch.autograd.Function):
+    """mish(t) = t (1 - 2 r), r = 1 / (u^2 + 1), u = e^t + 1: no logarithm and no tanh."""
+
+    @staticmethod
+    def forward(ctx: Any, t: Tensor) -> Tensor:
+        """Return mish(t)."""
+        u = t.clamp(max=20).exp_().add_(1)  # mish(t) is t from there on, and e^2t is no infinity
+        r = (u * u).add_(1).reciprocal_()
+        ctx.save_for_backward(t, u, r)
+        return torch.addcmul(t, t, r, value=-2)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        """Return grad (1 - 2 r + 4 t r^2 u (u - 1))."""
+        t, u, r = ctx.saved_tensors
+        scaled = u * r
+        slope = (scaled - r).mul_(scaled).mul_(t).sub_(r, alpha=0.5)
+        return torch.addcmul(grad, grad, slope, value=4)
 
 
 class DheEmbedding(CompressedEmbedding):
@@ -62,15 +82,16 @@ class DheEmbedding(CompressedEmbedding):
         """Return the rows of ``ids`` (n,), (n, width)."""
         a, b, p = self.hashes
         ids, back = torch.unique(ids, return_inverse=True)
-        hashed = (a * ids[:, None] + b) % p % BUCKETS
-        rows = hashed.to(self.last.weight.dtype) * (2 / (BUCKETS - 1)) - 1
+        hashed = (a * ids[:, None]).add_(b).remainder_(p).float()  # exact: p < 2^24
+        hashed = torch.where(hashed < BUCKETS, hashed, hashed - BUCKETS)  # p < 2 m
+        rows = hashed.mul_(2 / (BUCKETS - 1)).sub_(1).to(self.last.weight.dtype)
         for linear, norm in self._layers():
             known = nn.functional.batch_norm(
                 linear(rows), norm.running_mean, norm.running_var, norm.weight, norm.bias,
                 training=self.training and len(ids) > 1, momentum=norm.momentum or 0.0,
             )  # fmt: skip
-            rows = nn.functional.mish(known)
-        found: Tensor = self.last(rows)[back]
+            rows = _Mish.apply(known)  # type: ignore[no-untyped-call]
+        found: Tensor = self.last(rows).index_select(0, back)
         return found
 
     @torch.no_grad()

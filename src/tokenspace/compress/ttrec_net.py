@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from tokenspace import rng
 from tokenspace.nn.embedding import CompressedEmbedding
 
+from ._grouped_net import by_group
 from .table import CompressedTable
 from .ttrec import Sizes
 
@@ -31,18 +32,16 @@ class TtrecEmbedding(CompressedEmbedding):
 
     def look(self, ids: Tensor) -> Tensor:
         """Return the rows of ``ids`` (n,), (n, width)."""
-        (_, n2, _), (d1, d2, d3), (r1, r2) = self.sizes
+        (_, n2, _), (d1, d2, d3), (_, r2) = self.sizes
+        ids, back = torch.unique(ids, return_inverse=True)
         i1, i2, i3 = self.sizes.digits(ids)
         order = torch.argsort(i2)  # one product for all that share the largest slice
         heights = torch.bincount(i2, minlength=n2).tolist()
-        first = nn.functional.embedding(i1[order], self.first.flatten(1))
-        groups = torch.split(first.reshape(-1, d1, r1), heights)
-        slices = torch.unbind(self.second.reshape(n2, r1, d2 * r2))
-        both = [a @ b for a, b in zip(groups, slices, strict=True) if len(a)]
-        rows = torch.cat(both or [first.new_zeros(0, d1, d2 * r2)])
-        third = nn.functional.embedding(i3[order], self.third.flatten(1)).reshape(-1, r2, d3)
-        rows = (rows.reshape(-1, d1 * d2, r2) @ third).reshape(len(ids), d1 * d2 * d3)
-        return torch.zeros_like(rows).index_copy(0, order, rows)
+        first = self.first.index_select(0, i1[order])
+        rows = by_group(first, heights, self.second.flatten(2)).reshape(-1, d1 * d2, r2)
+        third = self.third.index_select(0, i3[order])
+        rows = (rows @ third).reshape(len(ids), d1 * d2 * d3)
+        return rows.index_select(0, torch.argsort(order)[back])
 
     def export(self) -> CompressedTable:
         """Return the cores."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +23,18 @@ from tokenspace.word_sets import WordSets
 
 from ._subspace import Subspace, direct_bias, random_shares, subspace, unit
 
-__all__ = ["Lists", "bias_of", "blocks", "edited", "every", "find", "lengths", "rows_of", "usable"]
+__all__ = [
+    "Affine",
+    "Lists",
+    "bias_of",
+    "blocks",
+    "edited",
+    "every",
+    "find",
+    "lengths",
+    "rows_of",
+    "usable",
+]
 
 _BLOCK = 1 << 13
 _SHOWN = 12  # names in one line of a report
@@ -173,17 +184,39 @@ def bias_of(
     return total / count if count else float("nan")
 
 
+class Affine(NamedTuple):
+    """What an edit does to all words alike: w W + b, with W (D, D') and b (D',)."""
+
+    W: npt.NDArray[np.float64]
+    b: npt.NDArray[np.float64]
+
+    def __call__(self, rows: Floats2d) -> Floats2d:
+        """Return the rows moved, (n, D'); zero rows stay zero."""
+        out = np.zeros((len(rows), self.W.shape[1]), np.float32)
+        for part in blocks(len(rows)):
+            some = rows[part].any(axis=1)
+            out[part][some] = rows[part][some] @ self.W + self.b
+        return out
+
+
 def edited(
     recipe: Recipe,
     source: EmbeddingTable,
     vectors: Floats2d,
     metrics: Mapping[str, float],
     lines: Sequence[str] = (),
+    *,
+    affine: Affine | None = None,
     **about: Any,
 ) -> EmbeddingTable:
-    """Return the source with other vectors; its notes say what was done, and the report does."""
-    lines = list(lines)
-    if source.subwords is not None:
+    """Return the source with other vectors; its notes say what was done, and the report does.
+
+    A word that is the mean of its n-grams' rows moves by an ``affine`` map as these do.
+    """
+    lines, subwords = list(lines), None
+    if source.subwords is not None and affine is not None:
+        subwords = replace(source.subwords, rows=affine(source.subwords.rows))
+    elif source.subwords is not None:
         lines.append(
             "the n-grams of the fastText model are left out: words without a row have none"
         )
@@ -191,7 +224,7 @@ def edited(
     said = {"method": recipe.name, "metrics": figures, "notes": lines}
     notes = {**source.notes, **about, "report": said}
     vectors = np.ascontiguousarray(vectors, np.float32)
-    return replace(source, vectors=vectors, notes=notes, subwords=None)
+    return replace(source, vectors=vectors, notes=notes, subwords=subwords)
 
 
 def _published(name: str, flag: str) -> WordSets:

@@ -43,10 +43,10 @@ import numpy as np
 from tokenspace.errors import ConfigError
 from tokenspace.recipe import Range, Recipe
 from tokenspace.table import EmbeddingTable
-from tokenspace.weighting import all_but_the_top
+from tokenspace.weighting import top_directions, without_top
 
 from ._spectrum import evenness
-from ._words import edited, usable
+from ._words import Affine, edited, usable
 
 __all__ = ["ABTT"]
 
@@ -75,6 +75,8 @@ class ABTT(Recipe):
                 hint=f"choose top below {width}",
             )
         vectors = np.array(source.vectors, np.float32)
-        vectors[words] = all_but_the_top(source.vectors[words], top)
+        mu, U = top_directions(source.vectors[words], top)
+        vectors[words] = without_top(source.vectors[words], mu, U)
         metrics = {"directions": float(top), **evenness(source, vectors, words)}
-        return edited(self, source, vectors, metrics)
+        W = np.eye(width) - U.T.astype(np.float64) @ U
+        return edited(self, source, vectors, metrics, affine=Affine(W, -mu @ W))

@@ -57,7 +57,7 @@ from tokenspace.table import EmbeddingTable
 
 from ._spectrum import mapped, moved
 from ._subspace import unit
-from ._words import edited, find, usable
+from ._words import Affine, edited, find, usable
 
 __all__ = ["Align", "fit"]
 
@@ -107,7 +107,9 @@ class Align(Recipe):
         a, b = (X.mean(axis=0), Y.mean(axis=0)) if self.centre else zero
         W = fit(X - a, Y - b, self.kind)
         vectors = self._moved(source, a, b, W)
-        return edited(self, source, vectors, self._figures(X, Y, a, b, W), said)
+        alike = not (self.unit and self.centre)  # else the shift is by a row's length
+        affine = Affine(W, b - a @ W) if alike else None
+        return edited(self, source, vectors, self._figures(X, Y, a, b, W), said, affine=affine)
 
     def _moved(
         self, source: EmbeddingTable, a: Values, b: Values, W: Values

@@ -53,7 +53,7 @@ from tokenspace.rng import stream
 from tokenspace.table import EmbeddingTable
 
 from ._spectrum import covariance, mapped, mean_of, moved
-from ._words import edited, usable
+from ._words import Affine, edited, usable
 
 __all__ = ["ICA", "rotation"]
 
@@ -119,7 +119,7 @@ class ICA(Recipe):
             if turned <= self.tolerance
             else [f"the last step still turned an axis: {turned:.2g}"]
         )
-        return edited(self, source, vectors, metrics, said)
+        return edited(self, source, vectors, metrics, said, affine=Affine(W, -mu @ W))
 
 
 def rotation(Z: Values, seed: int, steps: int, tolerance: float) -> tuple[Values, float, int]:

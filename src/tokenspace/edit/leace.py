@@ -56,7 +56,7 @@ from tokenspace.table import EmbeddingTable
 from tokenspace.word_sets import WordSets
 
 from ._spectrum import covariance, mapped, mean_of
-from ._words import edited, find, usable
+from ._words import Affine, edited, find, usable
 
 __all__ = ["LEACE", "erasure"]
 
@@ -84,8 +84,9 @@ class LEACE(Recipe):
         Z = np.repeat(np.eye(len(known)), [len(ids) for ids in known], axis=0)
         mu = X.mean(axis=0)
         P = erasure(X, Z, covariance(source, words, mean_of(source, words)))
-        vectors = mapped(source, words, np.zeros(len(mu)), np.eye(len(mu)) - P)
-        vectors[words] += np.asarray(mu @ P, np.float32)
+        W, b = np.eye(len(mu)) - P, mu @ P
+        vectors = mapped(source, words, np.zeros(len(mu)), W)
+        vectors[words] += np.asarray(b, np.float32)
         some = np.flatnonzero(words)[:: max(1, int(words.sum()) // 20_000)]
         metrics = {
             "classes": float(len(known)),
@@ -94,7 +95,7 @@ class LEACE(Recipe):
             "apart_after": _apart(vectors, known),
             "cosine": float(cosine(source.vectors[some], vectors[some]).mean()),
         }
-        return edited(self, source, vectors, metrics, said)
+        return edited(self, source, vectors, metrics, said, affine=Affine(W, b))
 
 
 def _classes(

@@ -53,7 +53,7 @@ from tokenspace.table import EmbeddingTable
 from tokenspace.word_sets import WordSets
 
 from ._subspace import chance, remove, span
-from ._words import Lists, bias_of, blocks, edited, find, rows_of, usable
+from ._words import Affine, Lists, bias_of, blocks, edited, find, rows_of, usable
 
 __all__ = ["Projection"]
 
@@ -102,7 +102,9 @@ class Projection(Recipe):
             "direct_bias_random": chance(source.shape[1], len(basis)),
             "directions": float(len(basis)),
         }
-        return edited(self, source, vectors, metrics, said, removed=basis.tolist())
+        width = source.shape[1]
+        affine = Affine(np.eye(width) - basis.T @ basis, np.zeros(width))
+        return edited(self, source, vectors, metrics, said, affine=affine, removed=basis.tolist())
 
     def _basis(
         self,

@@ -54,7 +54,7 @@ from tokenspace.recipe import Range, Recipe
 from tokenspace.table import EmbeddingTable
 
 from ._spectrum import covariance, evenness, mapped, mean_of, moved
-from ._words import edited, usable
+from ._words import Affine, edited, usable
 
 __all__ = ["Whiten"]
 
@@ -106,7 +106,7 @@ class Whiten(Recipe):
             "largest_to_smallest": float(values[0] / values[kept][-1]) if kept.any() else 0.0,
             **evenness(source, vectors, words),
         }
-        return edited(self, source, vectors, metrics)
+        return edited(self, source, vectors, metrics, affine=Affine(W, -mu @ W))
 
     def _weights(
         self, source: EmbeddingTable, words: npt.NDArray[np.bool_]

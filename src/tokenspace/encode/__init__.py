@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 EVIDENCE = {
     "corpus": "Corpus",
     "model": "PretrainedEncoder",
+    "decoder": "PretrainedEncoder",
     "examples": "Examples",
+    "tasks": "Examples",
     "table": "EmbeddingTable",
     "encoder": "TextEncoder",
     "labels": "Labels",
@@ -22,8 +24,9 @@ EVIDENCE = {
 }
 """Every input that a method of this family may ask for, with its type.
 
-``model`` is a pretrained network that the method changes or goes on to train, ``encoder`` anything
-that turns texts into vectors, whatever it is made of.
+``model`` is a pretrained network that the method changes or goes on to train, ``decoder`` one that
+was made to go on with a text, ``encoder`` anything that turns texts into vectors, whatever it is
+made of. ``tasks`` are examples of another kind, which come in once those of the first are learned.
 """
 
 

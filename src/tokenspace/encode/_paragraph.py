@@ -19,6 +19,7 @@ from tokenspace.errors import NotConverged
 from tokenspace.jit import kernel
 from tokenspace.progress import Meter
 from tokenspace.sgd import (
+    BLOCK,
     CHUNK,
     FLOOR,
     below,
@@ -28,6 +29,7 @@ from tokenspace.sgd import (
     keep_thresholds,
     longest,
     noise_table,
+    output_rows,
     share,
     thin,
 )
@@ -358,7 +360,13 @@ def walk(
     state: npt.NDArray[np.uint64],
     words: bool,
 ) -> tuple[float, int]:
-    """Go over a document once: its row at ``d``, and with ``words`` the word side as well."""
+    """Go over a document once: its row at ``d``, and with ``words`` the word side as well.
+
+    The sampled loss and its terms are those of training, and zero without ``words``.
+    """
+    if not words and shape.layer == REAL and shape.join in (MEAN, SUM):
+        walk_frozen(shape, weights, sampling, desk, ids, begin, end, d, lr, state)
+        return 0.0, 0
     length = thin(ids, begin, end, sampling.keep, 1, state, desk.words)
     draw_noise(sampling.noise, length * shape.negatives, 1, state, desk.noise)
     if shape.join != ALONE:
@@ -384,7 +392,7 @@ def walk_blocks(
         desk.E[:] = 0
         push(desk.X, 0, weights.outputs, desk, 1 + shape.negatives, shape.width, words)
         answer(shape, weights, desk, d, np.float32(shape.gain), words)
-        if first % (16 * LANES) == 0:
+        if words and first % (16 * LANES) == 0:
             loss += loss_of(desk, 1 + shape.negatives)
             terms += n
     return loss, terms
@@ -451,10 +459,95 @@ def walk_places(
             step = shape.slot if shape.join == CONCAT else 0
             answer_words(shape, weights, desk, n, step, each * gain)
         answer(shape, weights, desk, d, own * gain, words)
-        if i % 16 == 0:
+        if words and i % 16 == 0:
             loss += loss_of(desk, groups)
             terms += 1
     return loss, terms
+
+
+@kernel(error_model="numpy")
+def walk_frozen(
+    shape: Shape,
+    weights: Weights,
+    sampling: Sampling,
+    desk: Desk,
+    ids: npt.NDArray[np.int32],
+    begin: int,
+    end: int,
+    d: int,
+    lr: np.float32,
+    state: npt.NDArray[np.uint64],
+) -> None:
+    """Walk over the places of a new text, whose neighbours are added up and stay as they are.
+
+    Half the time of ``walk_places``: output rows come in sixes, which is all of them at the default
+    of five noise words, the step goes straight into the document's row, and as the next place's
+    neighbours do not depend on it they are added up (in ``E``) while the sigmoids are on their way.
+    """
+    row, K, X, E, G = shape.row, shape.negatives, desk.X, desk.E, desk.G
+    D, W = weights.documents, weights.outputs
+    length = thin(ids, begin, end, sampling.keep, row, state, desk.words)
+    draw_noise(sampling.noise, length * K, row, state, desk.noise)
+    blocks = -(-(1 + K) // BLOCK)
+    T = desk.T[: blocks * BLOCK]
+    zero = splat(np.float32(0))
+    desk.label[:] = 0
+    desk.label[0] = 1
+    n = 0
+    if length:
+        n = add_near(shape, weights, desk, length, 0, state)
+    for i in range(length):
+        own, each = shares(shape, n)
+        output_rows(desk.words[i], desk.noise, i * K, K, float(lr), T, desk.rate)
+        scale, part = splat(own), splat(each)
+        for q in range(0, row, LANES):
+            store(X, q, fma(part, load(E, q), mul(scale, load(D, d + q))))
+        for block in range(blocks):
+            o, g = block * BLOCK, block * LANES
+            o0, o1, o2, o3, o4, o5 = T[o], T[o + 1], T[o + 2], T[o + 3], T[o + 4], T[o + 5]
+            m0, m1, m2, m3, m4, m5 = zero, zero, zero, zero, zero, zero
+            for q in range(0, row, LANES):
+                v = load(X, q)
+                m0 = fma(v, load(W, o0 + q), m0)
+                m1 = fma(v, load(W, o1 + q), m1)
+                m2 = fma(v, load(W, o2 + q), m2)
+                m3 = fma(v, load(W, o3 + q), m3)
+                m4 = fma(v, load(W, o4 + q), m4)
+                m5 = fma(v, load(W, o5 + q), m5)
+            s = sigmoid(sums(m0, m1, m2, m3, m4, m5, zero, zero))
+            store(G, g, mul(scale, mul(load(desk.rate, g), sub(load(desk.label, g), s))))
+            if block == 0 and i + 1 < length:
+                n = add_near(shape, weights, desk, length, i + 1, state)
+            h0, h1, h2 = splat(G[g]), splat(G[g + 1]), splat(G[g + 2])
+            h3, h4, h5 = splat(G[g + 3]), splat(G[g + 4]), splat(G[g + 5])
+            for q in range(0, row, LANES):
+                e = fma(h0, load(W, o0 + q), load(D, d + q))
+                f = mul(h1, load(W, o1 + q))
+                e, f = fma(h2, load(W, o2 + q), e), fma(h3, load(W, o3 + q), f)
+                e, f = fma(h4, load(W, o4 + q), e), fma(h5, load(W, o5 + q), f)
+                store(D, d + q, add(e, f))
+
+
+@kernel(inline="always")
+def add_near(
+    shape: Shape, weights: Weights, desk: Desk, length: int, i: int, state: npt.NDArray[np.uint64]
+) -> int:
+    """Add up the input rows around ``i`` in ``E``; ``words`` says where rows begin."""
+    n = neighbours(desk, length, i, 1 + below(shape.window, state))
+    for q in range(0, shape.row, LANES):
+        total = splat(np.float32(0))
+        for a in range(n):
+            total = add(total, load(weights.inputs, desk.near[a] + q))
+        store(desk.E, q, total)
+    return n
+
+
+@kernel(error_model="numpy", inline="always")
+def shares(shape: Shape, n: int) -> tuple[np.float32, np.float32]:
+    """Return the shares of the document and of each of ``n`` words in the input."""
+    if shape.join == MEAN:
+        return np.float32(1) / np.float32(n + 1), np.float32(1) / np.float32(n + 1)
+    return np.float32(1), np.float32(1) / np.float32(max(n, 1))
 
 
 @kernel()
@@ -471,10 +564,7 @@ def set_beside(shape: Shape, weights: Weights, desk: Desk, n: int) -> None:
 @kernel(error_model="numpy", inline="always")
 def mix(shape: Shape, weights: Weights, desk: Desk, n: int) -> tuple[np.float32, np.float32]:
     """Add the rows of ``near`` to the document's in ``X``; return the shares of it and of each."""
-    own, each = np.float32(1), np.float32(1) / np.float32(max(n, 1))
-    if shape.join == MEAN:
-        own = np.float32(1) / np.float32(n + 1)
-        each = own
+    own, each = shares(shape, n)
     scale, part = splat(own), splat(each)
     for q in range(0, shape.slot, LANES):
         total = splat(np.float32(0))

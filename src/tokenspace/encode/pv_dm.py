@@ -49,7 +49,8 @@ gives the same bytes again; more threads update the words' rows without locks.
 Cost
 ----
 Time: 3 dim (1 + K) + 2 dim |C| multiplications for each word that takes part in a pass, 2 to 4
-million words a second and core at the defaults; ``concat`` costs 1 + 2 window times the dim.
+million words a second and core at the defaults; 2 dim (1 + K) + dim |C| for a new text, about 5
+million. ``concat`` costs 1 + 2 window times the dim.
 Memory: 4 dim bytes a document and 8 dim bytes a word, with ``concat`` 4 dim (2 + 2 window).
 
 When not to use it

@@ -19,7 +19,10 @@ from tokenspace.table import EmbeddingTable
 from tokenspace.toy_encoder import ToyEncoder
 from tokenspace.vocab import Vocabulary
 
-__all__ = ["bag", "cooccurrence_table", "judge"]
+__all__ = ["CURVES", "bag", "cooccurrence_table", "judge"]
+
+CURVES = ("cpu_seconds", ("mrr",))
+"""What a page draws as a curve for every method that is given with several numbers of steps."""
 
 
 def bag(seed: int = 0, *, tiny: bool = False) -> dict[str, Any]:
@@ -28,8 +31,9 @@ def bag(seed: int = 0, *, tiny: bool = False) -> dict[str, Any]:
     The table holds the singular vectors of the words' positive pointwise mutual information.
     ``encoder`` is a toy that knows letters and neighbours; ``labels`` tell in which half of the
     alphabet a text begins.
-    Where torch is, ``model`` is a network of two layers that was never trained, ``examples`` are
-    pairs of which either has every second word of a text.
+    Where torch is, ``model`` and ``decoder`` are networks of two layers that were never trained.
+    ``examples`` are pairs of which either has every second word of a text, and ``tasks`` are the
+    labels again.
     """
     sizes = (120, 60, 4) if tiny else (4_000, 600, 24)
     texts = zipf_text(*sizes, seed=seed)
@@ -42,6 +46,9 @@ def bag(seed: int = 0, *, tiny: bool = False) -> dict[str, Any]:
                 "anchor": [" ".join(words[::2]) for words in halves if len(words) > 1],
                 "positive": [" ".join(words[1::2]) for words in halves if len(words) > 1],
             }
+        ),
+        "tasks": Examples(
+            {"text": texts, "label": ["early" if text[0] < "n" else "late" for text in texts]}
         ),
         **_network(tuple(texts), seed),
         "table": table,
@@ -56,7 +63,10 @@ def _network(texts: tuple[str, ...], seed: int) -> dict[str, Any]:
         return {}
     from tokenspace.nn.fresh import fresh_encoder
 
-    return {"model": fresh_encoder(texts, seed=seed)}
+    return {
+        "model": fresh_encoder(texts, seed=seed),
+        "decoder": fresh_encoder(texts, kind="llama", seed=seed),
+    }
 
 
 def cooccurrence_table(texts: list[str], width: int) -> EmbeddingTable:

@@ -8,11 +8,12 @@ every other list of modules is handed to sentence-transformers itself. Both are 
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import torch
 from safetensors import SafetensorError
@@ -20,10 +21,11 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 from torch.nn.functional import embedding, normalize
 
-from tokenspace.checkpoint.folder import optional_json, read_json
+from tokenspace.checkpoint.folder import CONVERTED, optional_json, read_json
 from tokenspace.errors import FormatError, InputError
 from tokenspace.nn import modules, pool
 from tokenspace.nn.attention import check_attention
+from tokenspace.nn.onnx_body import OnnxBody
 from tokenspace.nn.quiet import quiet
 
 if TYPE_CHECKING:
@@ -51,8 +53,27 @@ class Body(Protocol):
     dim: int
 
     @property
+    def pools_prompt(self) -> bool:
+        """Whether the tokens of a prompt take part in the pooling."""
+
+    @property
     def device(self) -> torch.device:
         """Where the network computes."""
+
+    @property
+    def precision(self) -> str:
+        """What the network multiplies in; what it gives is float32."""
+
+    @property
+    def module(self) -> nn.Module:
+        """All that has weights."""
+
+    @property
+    def multiplied(self) -> int:
+        """How many weights in float32 the processor multiplies with; of what is no network, 0."""
+
+    def in_bfloat16(self) -> Body:
+        """Return the same body with a copy of the network that multiplies in bfloat16."""
 
     def states(self, ids: Tensor, mask: Tensor, types: Tensor) -> Tensor:
         """Return the last hidden states (B, T, H) of padded ids, mask and segments, all (B, T)."""
@@ -76,6 +97,8 @@ def load_body(
     folder: Path, settings: Mapping[str, Any], *, trust_remote_code: bool, device: str
 ) -> Body:
     """Load the network of an inspected directory; ``settings`` are its sentence-level ones."""
+    if (folder / CONVERTED).is_file():
+        return OnnxBody(folder)
     with quiet():
         plan = _simple(folder, settings)
         if plan is None:
@@ -169,11 +192,32 @@ class _Transformer:
     def device(self) -> torch.device:
         return next(self.network.parameters()).device
 
+    @property
+    def precision(self) -> str:
+        return _precision(self.network)
+
+    @property
+    def module(self) -> nn.Module:
+        return self.network
+
+    @property
+    def multiplied(self) -> int:
+        return _multiplied(self.network)
+
+    @property
+    def pools_prompt(self) -> bool:
+        return self.include_prompt
+
+    def in_bfloat16(self) -> Self:
+        made = copy.copy(self)
+        made.network = copy.deepcopy(self.network).to(torch.bfloat16)
+        return made
+
     def states(self, ids: Tensor, mask: Tensor, types: Tensor) -> Tensor:
         segments = {"token_type_ids": types} if self.segments else {}
         output = self.network(input_ids=ids, attention_mask=mask.long(), **segments)
         hidden: Tensor = output.last_hidden_state
-        return hidden
+        return hidden.float()  # so that bfloat16 rounds no mean
 
     def every_layer(self, ids: Tensor, mask: Tensor, types: Tensor) -> tuple[Tensor, ...]:
         segments = {"token_type_ids": types} if self.segments else {}
@@ -241,7 +285,9 @@ class _Modules:
             self.pad = 0
             self.tokenizer = Tokenizer.from_str(self.first.tokenizer.to_str())
             self.tokenizer.no_truncation()
-        elif kind == "Transformer" and "text" in getattr(self.first, "modality_config", ["text"]):
+        elif hasattr(self.first, "auto_model") and "text" in getattr(
+            self.first, "modality_config", ["text"]
+        ):
             limit = self.first.max_seq_length
             limit = int(limit) if limit is not None and limit < 1e9 else None
             self.pad = self.first.tokenizer.pad_token_id or 0
@@ -260,11 +306,34 @@ class _Modules:
     def device(self) -> torch.device:
         return next(self.model.parameters()).device
 
+    @property
+    def precision(self) -> str:
+        return _precision(self.first)
+
+    @property
+    def module(self) -> nn.Module:
+        return self.model
+
+    @property
+    def multiplied(self) -> int:
+        return 0 if self.static else _multiplied(self.model)
+
+    @property
+    def pools_prompt(self) -> bool:
+        return all(getattr(module, "include_prompt", True) for module in self.rest)
+
+    def in_bfloat16(self) -> Self:
+        made = copy.copy(self)
+        made.model = copy.deepcopy(self.model)
+        made.first, *made.rest = list[Any](made.model)
+        made.first.to(torch.bfloat16)
+        return made
+
     def states(self, ids: Tensor, mask: Tensor, types: Tensor) -> Tensor:
         if self.static:
             return embedding(ids, self.first.embedding.weight)
         states: Tensor = self.first(self._features(ids, mask, types))["token_embeddings"]
-        return states
+        return states.float()
 
     def every_layer(self, ids: Tensor, mask: Tensor, types: Tensor) -> tuple[Tensor, ...]:
         if self.static:
@@ -288,7 +357,7 @@ class _Modules:
             features["sentence_embedding"] = pool.mean_tokens(states, mask)
         else:
             features = self.first(self._features(ids, mask, types))
-            states = features["token_embeddings"]
+            states = features["token_embeddings"].float()
         features |= {"token_embeddings": states, "attention_mask": mask.long()}
         if prompt:
             features["prompt_length"] = prompt
@@ -357,6 +426,16 @@ def _simple(folder: Path, settings: Mapping[str, Any]) -> dict[str, Any] | None:
         "include_prompt": second.get("include_prompt", True),
         "limit": first.get("max_seq_length"),
     }
+
+
+def _multiplied(network: nn.Module) -> int:
+    every = list(network.parameters())
+    plain = all(each.device.type == "cpu" and each.dtype == torch.float32 for each in every)
+    return sum(each.numel() for each in every) if plain else 0
+
+
+def _precision(network: nn.Module) -> str:
+    return str(next(network.parameters()).dtype).removeprefix("torch.")
 
 
 def _prepared(wordpieces: Any, limit: int | None, folder: Path) -> Tokenizer:

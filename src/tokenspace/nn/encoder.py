@@ -3,14 +3,17 @@
 A directory written by sentence-transformers keeps its own pooling, normalisation and prompts; a
 plain transformers directory gets the mean of its tokens.
 
-Texts are sorted by length before they are cut into batches and always padded on the right, so a
-result does not depend on the batch that a text shared beyond rounding (1e-5).
+Texts are tokenised once, sorted by their tokens, cut into batches of as many tokens as a device
+computes quickly, and always padded on the right, so a result does not depend on the batch that a
+text shared beyond rounding (1e-5). Where very many tokens are to come, a processor with AMX takes
+float32 in halves (:mod:`tokenspace.nn.amx`), which is within that, too.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Self
@@ -23,12 +26,13 @@ from torch.nn.functional import normalize
 
 from tokenspace.arrays import Floats2d, Ids, Ragged
 from tokenspace.checkpoint.folder import locate, optional_json
-from tokenspace.errors import ConfigError, FormatError, InputError
+from tokenspace.errors import FormatError, InputError
 from tokenspace.io import replacing
-from tokenspace.nn import windows
+from tokenspace.nn import amx, windows
 from tokenspace.nn.body import Body, load_body
+from tokenspace.nn.decoder import quicker_in_bf16
 from tokenspace.progress import Meter
-from tokenspace.text_encoder import TokenStates
+from tokenspace.text_encoder import Tally, TokenStates, check_texts
 from tokenspace.vocab import Vocabulary
 
 __all__ = ["ModelEncoder", "load_encoder"]
@@ -60,6 +64,21 @@ class ModelEncoder:
         return self.body.dim
 
     @property
+    def precision(self) -> str:
+        """What the network multiplies in: ``float32``, ``bfloat16`` or ``int8``."""
+        return self.body.precision
+
+    def in_bfloat16(self) -> Self:
+        """Return the same encoder with a copy of the network that multiplies in bfloat16.
+
+        States and vectors are float32 all the same, and pooled as such. A processor without
+        instructions for bfloat16 is slower so than in float32, and a warning says it.
+        """
+        if not quicker_in_bf16():
+            log.warning("no instructions for bfloat16 here: float32 is quicker")
+        return replace(self, body=self.body.in_bfloat16())
+
+    @property
     def prefix(self) -> str:
         """The text that is put before every text."""
         return self.prompts[self.prompt] if self.prompt is not None else ""
@@ -68,24 +87,41 @@ class ModelEncoder:
         """Return the same encoder with the prompt called ``name``, where the model has one."""
         return replace(self, prompt=name) if name in self.prompts else self
 
-    def encode(self, texts: Sequence[str], *, batch_size: int = 32) -> Floats2d:
+    def encode(self, texts: Sequence[str], *, batch_size: int | None = None) -> Floats2d:
         """Return one vector a text, (N, D) float32, pooled and normalised as the model says.
 
-        Raises :class:`InputError` for a text that is not a string or not valid Unicode.
+        ``batch_size`` texts pass the network at a time; by default as many as have the tokens
+        that a device computes quickly. Raises :class:`InputError` for a text that is not a string
+        or not valid Unicode, and for a prompt that leaves the text no room.
         """
         vectors = np.empty((len(texts), self.dim), np.float32)  # (N, D)
         for rows, _, _, pooled in self._forward(texts, batch_size):
             vectors[rows] = _numpy(pooled)
         return vectors
 
-    def encode_tokens(self, texts: Sequence[str], *, batch_size: int = 32) -> Ragged:
+    def encode_counted(
+        self, texts: Sequence[str], tally: Tally, *, batch_tokens: int | None = None
+    ) -> Floats2d:
+        """Return what :meth:`encode` returns, and add to ``tally`` what passed the network.
+
+        Texts that were cut are counted there instead of warned about. ``batch_tokens`` pass the
+        network at a time.
+        """
+        vectors = np.empty((len(texts), self.dim), np.float32)  # (N, D)
+        for rows, _, _, pooled in self._forward(texts, None, tally, batch_tokens):
+            vectors[rows] = _numpy(pooled)
+        return vectors
+
+    def encode_tokens(self, texts: Sequence[str], *, batch_size: int | None = None) -> Ragged:
         """Return the unit-length last hidden states of every text's tokens, (T_i, H) float32.
 
         Row ``j`` of text ``i`` belongs to ``tokens(texts)[i][j]``; an empty text has no rows.
         """
         return self.encode_both(texts, batch_size=batch_size)[1]
 
-    def encode_both(self, texts: Sequence[str], *, batch_size: int = 32) -> tuple[Floats2d, Ragged]:
+    def encode_both(
+        self, texts: Sequence[str], *, batch_size: int | None = None
+    ) -> tuple[Floats2d, Ragged]:
         """Return what ``encode`` and ``encode_tokens`` return, from one pass of the network."""
         vectors = np.empty((len(texts), self.dim), np.float32)  # (N, D)
         matrices: list[Floats2d] = [np.zeros((0, 0), np.float32)] * len(texts)
@@ -116,25 +152,40 @@ class ModelEncoder:
         return Vocabulary.of(self.body.tokenizer)
 
     def token_states(
-        self, texts: Sequence[str], *, layer: int = -1, layers: int = 1, batch_size: int = 32
+        self,
+        texts: Sequence[str],
+        *,
+        layer: int = -1,
+        layers: int = 1,
+        batch_size: int | None = None,
     ) -> Iterator[tuple[int, TokenStates]]:
         """Yield (index, states) of every text, each once, as the network gives them, unscaled.
 
         Without a prompt; nothing is cut (:mod:`tokenspace.nn.windows`). ``layer`` and ``layers``
         as in :class:`tokenspace.text_encoder.ContextEncoder`.
         """
-        _check_texts(texts)
+        check_texts(texts)
         return windows.token_states(self.body, texts, (layer, layers), batch_size)
 
     def mean_states(
-        self, texts: Sequence[str], *, layer: int = -1, layers: int = 1, batch_size: int = 32
+        self,
+        texts: Sequence[str],
+        *,
+        layer: int = -1,
+        layers: int = 1,
+        batch_size: int | None = None,
     ) -> Floats2d:
         """Return the mean state of all tokens of every text, special ones included, (N, H).
 
         Without a prompt, and nothing is cut, as in :meth:`token_states`.
         """
-        _check_texts(texts)
+        check_texts(texts)
         return windows.mean_states(self.body, texts, (layer, layers), batch_size)
+
+    @classmethod
+    def load(cls, path: str | Path) -> ModelEncoder:
+        """Open what ``save`` wrote: :func:`load_encoder` with its defaults."""
+        return load_encoder(str(path))
 
     def save(self, path: str | Path) -> None:
         """Write a directory that ``SentenceTransformer`` loads, beside first and then renamed."""
@@ -144,7 +195,7 @@ class ModelEncoder:
 
     def _tokenize(self, texts: Sequence[str]) -> list[Encoding]:
         """Tokenize the prompt with each text, cut at the model's limit and not padded."""
-        _check_texts(texts)
+        check_texts(texts)
         return self.body.tokenizer.encode_batch(
             [self.prefix + text for text in texts], add_special_tokens=self.body.special
         )
@@ -156,30 +207,48 @@ class ModelEncoder:
             own &= np.asarray(encoding.offsets)[:, 1] > len(self.prefix)
         return np.flatnonzero(own)
 
-    def _forward(self, texts: Sequence[str], batch_size: int) -> Iterator[Forward]:
+    def _forward(
+        self,
+        texts: Sequence[str],
+        batch_size: int | None,
+        tally: Tally | None = None,
+        batch_tokens: int | None = None,
+    ) -> Iterator[Forward]:
         """Yield (rows, encodings, states, vectors) of batches of texts of similar length."""
-        if batch_size < 1:
-            raise ConfigError(f"batch_size={batch_size} is outside [1, inf]")
-        cut, prompt = 0, self._prompt_length()
+        count, prompt = tally or Tally(), self._prompt_length()
+        weights = self.body.multiplied
         with torch.inference_mode(), Meter("encode", total=len(texts)) as meter:
             for begin in range(0, len(texts), _SLICE):
                 encodings = self._tokenize(texts[begin : begin + _SLICE])
-                cut += sum(bool(encoding.overflowing) for encoding in encodings)
-                order = sorted(range(len(encodings)), key=lambda i: -len(encodings[i]))
-                for start in range(0, len(order), batch_size):
-                    chosen = order[start : start + batch_size]
+                lengths = [len(encoding) for encoding in encodings]
+                count.tokens += sum(lengths)
+                count.cut += sum(bool(encoding.overflowing) for encoding in encodings)
+                split = amx.worthwhile(weights, sum(lengths))
+                for chosen in windows.batches(
+                    lengths, self.body.device, texts=batch_size, tokens=batch_tokens
+                ):
                     batch = [encodings[i] for i in chosen]
-                    states, vectors = self.body.encoded(*windows.padded(batch, self.body), prompt)
+                    with amx.SplitLinear() if split else nullcontext():
+                        states, vectors = self.body.encoded(
+                            *windows.padded(batch, self.body), prompt
+                        )
                     yield [begin + i for i in chosen], batch, states, vectors
                     meter.add(len(chosen))
-        if cut:
-            log.warning("%d of %d texts were cut at the model's limit", cut, len(texts))
+        if tally is None and count.cut:
+            log.warning("%d of %d texts were cut at the model's limit", count.cut, len(texts))
 
     def _prompt_length(self) -> int:
         """Return how many tokens at the start of every text belong to the prompt."""
         if not self.prefix:
             return 0
         encoding = self.body.tokenizer.encode(self.prefix, add_special_tokens=self.body.special)
+        limit = self.body.tokenizer.truncation
+        if limit is not None and (encoding.overflowing or len(encoding) >= limit["max_length"]):
+            raise InputError(
+                f"the prompt {self.prompt!r} leaves the text no room: the model takes"
+                f" {limit['max_length']} tokens",
+                hint="shorten it in config_sentence_transformers.json, or take another",
+            )
         return len(encoding) - bool(encoding.special_tokens_mask[-1:] == [1])
 
     def vectors(self, texts: Sequence[str]) -> Tensor:
@@ -214,22 +283,6 @@ class ModelEncoder:
         unit = _numpy(normalize(states.float(), dim=2))
         for row, encoding, matrix in zip(rows, encodings, unit, strict=True):
             matrices[row] = matrix[self._kept(encoding)]
-
-
-def _check_texts(texts: Sequence[str]) -> None:
-    """Raise :class:`InputError` for anything but a list of strings of valid Unicode."""
-    if isinstance(texts, str):
-        raise InputError("texts are a list of strings, not one string", hint="write [text]")
-    for index, text in enumerate(texts):
-        if not isinstance(text, str):
-            raise InputError(
-                f"text {index} is {type(text).__name__}, not str", hint="give a list of strings"
-            )
-        if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
-            raise InputError(
-                f"text {index} holds a lone surrogate, which is not valid Unicode",
-                hint="decode the bytes with errors='replace'",
-            )
 
 
 def _numpy(values: Tensor) -> Floats2d:

@@ -39,8 +39,9 @@ def last_token(states: Tensor, mask: Tensor) -> Tensor:
 
 
 def _at(states: Tensor, positions: Tensor) -> Tensor:
-    """Return one state a text, at ``positions`` (B,)."""
-    return states[torch.arange(len(states), device=states.device), positions]
+    """Return one state a text, at ``positions`` (B,), in a way that a trace takes for any B."""
+    places = positions[:, None, None].expand(-1, 1, states.shape[2])
+    return states.gather(1, places).squeeze(1)
 
 
 def _or_zero(vectors: Tensor, mask: Tensor) -> Tensor:

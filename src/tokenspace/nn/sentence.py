@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from tokenspace import rng
+from tokenspace.arrays import Floats2d
 from tokenspace.errors import ConfigError, InputError, MissingExtra, NotConverged
 from tokenspace.examples import Examples
 from tokenspace.nn.body import body_of, opened
@@ -33,7 +34,16 @@ if TYPE_CHECKING:
     from datasets import Dataset
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["Sampling", "copied", "dataset", "fine_tune", "wrapped"]
+__all__ = [
+    "Sampling",
+    "copied",
+    "dataset",
+    "fine_tune",
+    "inserted",
+    "pair_loss",
+    "pooled_by",
+    "wrapped",
+]
 
 Sampling = Literal["shuffled", "no_duplicates", "group_by_label"]
 """Which rows make a batch: any; such that no text stands in it twice; several of each label."""
@@ -68,6 +78,52 @@ def wrapped(made: SentenceTransformer, name: str = "the model") -> ModelEncoder:
         return ModelEncoder(body_of(made, name), prompts, made.default_prompt_name)
 
 
+def inserted(made: SentenceTransformer, weights: Floats2d) -> SentenceTransformer:
+    """Return the model with its vectors multiplied by ``weights`` (K, D), before they are unit.
+
+    A stock linear layer, put before a normalisation at the end, or at the end.
+    """
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.base.modules import Dense
+
+    layer = Dense(
+        weights.shape[1],
+        weights.shape[0],
+        bias=False,
+        activation_function=nn.Identity(),
+        init_weight=torch.from_numpy(weights),
+    )
+    modules: list[Any] = list(made)
+    place = len(modules) - (type(modules[-1]).__name__ == "Normalize")
+    return SentenceTransformer(
+        modules=[*modules[:place], layer, *modules[place:]],
+        device=str(made.device),
+        prompts={name: text or "" for name, text in made.prompts.items()},
+        default_prompt_name=made.default_prompt_name,
+        similarity_fn_name=made.similarity_fn_name,
+    )
+
+
+def pooled_by(
+    made: SentenceTransformer, make: Callable[[], nn.Module], *, seed: int
+) -> SentenceTransformer:
+    """Return the model's transformer followed by a new pooling and a normalisation.
+
+    ``make`` builds the pooling; its weights are drawn by ``seed``.
+    """
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.base.modules import Normalize
+
+    with rng.torch_scope(seed, "pooling"):
+        pooling = make()
+    return SentenceTransformer(
+        modules=[made[0], pooling, Normalize()],
+        device=str(made.device),
+        prompts={name: text or "" for name, text in made.prompts.items()},
+        default_prompt_name=made.default_prompt_name,
+    )
+
+
 def dataset(examples: Examples) -> Dataset:
     """Return the examples as the losses of sentence-transformers take them.
 
@@ -87,6 +143,23 @@ def dataset(examples: Examples) -> Dataset:
         numbers = {name: i for i, name in enumerate(sorted(set(columns["label"])))}
         columns["label"] = [numbers[name] for name in columns["label"]]
     return Dataset.from_dict(columns)
+
+
+def pair_loss(model: SentenceTransformer, examples: Examples, *, scale: float = 20.0) -> nn.Module:
+    """Return the loss that fits the examples' kind.
+
+    CoSENT for scored pairs; the ranking of each positive among all texts of its batch (InfoNCE) for
+    pairs, triplets and plain texts. Raises :class:`ConfigError` for labelled texts.
+    """
+    from sentence_transformers.sentence_transformer import losses
+
+    if examples.kind == "labelled":
+        raise ConfigError("labelled texts are no pairs", hint="give pairs, triplets or texts")
+    kind: Any = (
+        losses.CoSENTLoss if examples.kind == "scored" else losses.MultipleNegativesRankingLoss
+    )
+    made: nn.Module = kind(model, scale=scale)
+    return made
 
 
 def fine_tune(

@@ -20,9 +20,11 @@ from tokenspace.nn.body import Body
 from tokenspace.nn.mask import padding
 from tokenspace.text_encoder import TokenStates
 
-__all__ = ["mean_states", "padded", "token_states"]
+__all__ = ["batches", "mean_states", "padded", "token_states"]
 
 _HELD = 256  # texts whose states are held at once
+_TOKENS = {"cpu": 512}  # in a batch: with more, a processor's cache does not hold what passes
+_MANY = 16384  # in a batch of any other device
 
 Windows = list[list[Encoding]]
 Layers = tuple[int, int]
@@ -30,7 +32,7 @@ Layers = tuple[int, int]
 
 
 def token_states(
-    body: Body, texts: Sequence[str], layers: Layers, batch_size: int
+    body: Body, texts: Sequence[str], layers: Layers, batch_size: int | None
 ) -> Iterator[tuple[int, TokenStates]]:
     """Yield (index, states) of every text, each once."""
     shared, tokenizer = _overlap(body), _tokenizer(body)
@@ -44,7 +46,9 @@ def token_states(
             yield begin + text, _joined(parts, found, shared)
 
 
-def mean_states(body: Body, texts: Sequence[str], layers: Layers, batch_size: int) -> Floats2d:
+def mean_states(
+    body: Body, texts: Sequence[str], layers: Layers, batch_size: int | None
+) -> Floats2d:
     """Return the mean state of all tokens of every text, special ones included, (N, H).
 
     A text without any token has the zero vector.
@@ -60,6 +64,27 @@ def mean_states(body: Body, texts: Sequence[str], layers: Layers, batch_size: in
             sums[begin + text] += states.sum(axis=0, dtype=np.float64)
             counts[begin + text] += len(states)
     return np.asarray(sums / np.maximum(counts, 1)[:, None], np.float32)
+
+
+def batches(
+    lengths: Sequence[int], device: torch.device, *, texts: int | None, tokens: int | None = None
+) -> Iterator[list[int]]:
+    """Yield the numbers of sequences of similar length, longest first.
+
+    ``texts`` sequences at a time, or as many as take ``tokens`` with their padding; where neither
+    is given, as many tokens as a device computes quickly. Equal lengths stay in their order.
+    """
+    if texts is not None and texts < 1:
+        raise ConfigError(f"batch_size={texts} is outside [1, inf]")
+    if tokens is not None and tokens < 1:
+        raise ConfigError(f"batch_tokens={tokens} is outside [1, inf]")
+    tokens = tokens or _TOKENS.get(device.type, _MANY)
+    order = sorted(range(len(lengths)), key=lambda i: -lengths[i])
+    start = 0
+    while start < len(order):
+        size = texts or max(1, tokens // max(1, lengths[order[start]]))
+        yield order[start : start + size]
+        start += size
 
 
 def padded(batch: Sequence[Encoding], body: Body) -> tuple[Tensor, Tensor, Tensor]:
@@ -96,17 +121,15 @@ def _windows(tokenizer: Tokenizer, body: Body, texts: Sequence[str]) -> Windows:
 
 
 def _states(
-    body: Body, cut: Windows, layers: Layers, batch_size: int
+    body: Body, cut: Windows, layers: Layers, batch_size: int | None
 ) -> Iterator[tuple[int, int, Floats2d]]:
     """Yield (text, number of its window, states of all its tokens (T, H)); none of an empty one."""
-    if batch_size < 1:
-        raise ConfigError(f"batch_size={batch_size} is outside [1, inf]")
-    order = [
+    every = [
         (text, i) for text, parts in enumerate(cut) for i, part in enumerate(parts) if len(part)
     ]
-    order.sort(key=lambda place: -len(cut[place[0]][place[1]]))
-    for start in range(0, len(order), batch_size):
-        places = order[start : start + batch_size]
+    lengths = [len(cut[text][number]) for text, number in every]
+    for chosen in batches(lengths, body.device, texts=batch_size):
+        places = [every[i] for i in chosen]
         batch = [cut[text][number] for text, number in places]
         ids, mask, types = padded(batch, body)
         with torch.inference_mode():

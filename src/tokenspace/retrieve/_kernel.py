@@ -6,8 +6,8 @@ element-wise maximum of registers: similarities are never written to memory, and
 across lanes. A tile that reaches over the end of its document repeats the last token, which a
 maximum does not notice.
 
-The tiles are spelled as LLVM vectors of 256 bits, because what numba makes of the plain loops
-spills its sums to memory; LLVM maps them to AVX2, AVX-512 or NEON.
+The tiles are spelled as LLVM vectors, of 512 bits with AVX-512 and of 256 bits elsewhere, because
+what numba makes of the plain loops spills its sums to memory. No result depends on the length.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ import numpy as np
 import numpy.typing as npt
 
 from tokenspace.arrays import Floats1d, Floats2d, Ids
-from tokenspace.jit import Kernel, kernel
+from tokenspace.jit import Kernel, instructions, kernel
 
 __all__ = ["LANES", "ROWS", "best_f16", "best_f32", "best_i8", "pack_lanes", "sum_lanes"]
 
-ROWS = 6
+ROWS = 12
 LANES = 16
-AHEAD = 4  # tiles between what is computed and what is fetched
+AHEAD = 2  # tiles between what is computed and what is fetched
 _CHUNK = 96  # rows that stay in the level-2 cache while every panel of query lanes passes
 
 Floats3d = npt.NDArray[np.float32]
@@ -85,77 +85,85 @@ def _tile_code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
     tokens, scales, first, last, panels, number, best, document = _arrays(
         context, builder, signature, args
     )
-    index, wide = ir.IntType(64), ir.VectorType(ir.FloatType(), 8)
-    pair = ir.VectorType(ir.IntType(16), 16)
-    total = ir.VectorType(ir.IntType(32), 8) if whole else wide
+    lanes = LANES if "avx512f" in instructions() else LANES // 2  # of one vector
+    index, wide = ir.IntType(64), ir.VectorType(ir.FloatType(), lanes)
+    pairs = ir.VectorType(ir.IntType(16), 2 * lanes)
+    total = ir.VectorType(ir.IntType(32), lanes) if whole else wide
 
     load = functools.partial(_load, builder)
 
-    def splat(value: Any, count: int) -> Any:
-        kind = ir.VectorType(value.type, count)
+    def splat(value: Any) -> Any:
+        kind = ir.VectorType(value.type, lanes)
         one = builder.insert_element(ir.Constant(kind, ir.Undefined), value, index(0))
-        mask = ir.Constant(ir.VectorType(ir.IntType(32), count), [0] * count)
+        mask = ir.Constant(ir.VectorType(ir.IntType(32), lanes), [0] * lanes)
         return builder.shuffle_vector(one, ir.Constant(kind, ir.Undefined), mask)
 
     larger = functools.partial(_larger, builder)
 
     width = builder.extract_value(tokens.shape, 1)
     steps = builder.lshr(width, index(1)) if whole else width
-    rows = []
-    for i in range(ROWS):
-        row = builder.add(first, index(i))
-        rows.append(builder.select(builder.icmp_signed("<", row, last), row, last))
-    bases = [builder.mul(row, width) for row in rows]
     start = builder.mul(number, builder.mul(width, index(LANES)))
     zero = ir.Constant(total, None)
     slot: Callable[..., Any] = cgutils.alloca_once_value
-    sums = [[slot(builder, zero) for _ in range(2)] for _ in range(ROWS)]
-    with cgutils.for_range(builder, steps, intp=index) as loop:
-        at = builder.add(start, builder.mul(loop.index, index(LANES * (2 if whole else 1))))
-        query = [
-            load(panels.data, pair if whole else wide, builder.add(at, index(half * stride)), 2)
-            for half, stride in ((0, 0), (1, LANES if whole else 8))
-        ]
-        for base, (low, high) in zip(bases, sums, strict=True):
-            if whole:
-                at_token = builder.add(base, builder.shl(loop.index, index(1)))
-                both = load(tokens.data, ir.IntType(32), at_token, 2)
-                token = builder.bitcast(splat(both, 8), pair)
-            else:
-                at_token = builder.add(base, loop.index)
-                token = splat(load(tokens.data, ir.FloatType(), at_token, 4), 8)
-            for half, target in enumerate((low, high)):
-                part = builder.load(target)
+    parts = range(0, LANES, lanes)  # the first lane of each vector
+    found: list[Any] = [None for _ in parts]
+    together = ROWS * lanes // LANES  # rows whose sums fit the registers
+    for least in range(0, ROWS, together):
+        rows = []
+        for i in range(least, least + together):
+            row = builder.add(first, index(i))
+            rows.append(builder.select(builder.icmp_signed("<", row, last), row, last))
+        bases = [builder.mul(row, width) for row in rows]
+        sums = [[slot(builder, zero) for _ in parts] for _ in rows]
+        with cgutils.for_range(builder, steps, intp=index) as loop:
+            step = index(LANES * (2 if whole else 1))
+            at = builder.add(start, builder.mul(loop.index, step))
+            query = [
+                load(panels.data, pairs if whole else wide, builder.add(at, index(offset)), 2)
+                for offset in (2 * part if whole else part for part in parts)
+            ]
+            for base, row_sums in zip(bases, sums, strict=True):
                 if whole:
-                    part = builder.add(part, _products(builder, token, query[half]))
+                    at_token = builder.add(base, builder.shl(loop.index, index(1)))
+                    both = load(tokens.data, ir.IntType(32), at_token, 2)
+                    token = builder.bitcast(splat(both), pairs)
                 else:
-                    product = builder.fmul(token, query[half], flags=("contract",))
-                    part = builder.fadd(part, product, flags=("contract",))
-                builder.store(part, target)
-    for half in range(2):
-        found = None
-        for i in range(ROWS):
-            value = builder.load(sums[i][half])
-            if whole:
-                scale = load(scales.data, ir.FloatType(), rows[i], 4)
-                value = builder.fmul(builder.sitofp(value, wide), splat(scale, 8))
-            found = value if found is None else larger(value, found)
-        lane = builder.add(builder.mul(number, index(LANES)), index(8 * half))
+                    at_token = builder.add(base, loop.index)
+                    token = splat(load(tokens.data, ir.FloatType(), at_token, 4))
+                for given, target in zip(query, row_sums, strict=True):
+                    value = builder.load(target)
+                    if whole:
+                        value = builder.add(value, _products(builder, token, given))
+                    else:
+                        product = builder.fmul(token, given, flags=("contract",))
+                        value = builder.fadd(value, product, flags=("contract",))
+                    builder.store(value, target)
+        for row, row_sums in zip(rows, sums, strict=True):
+            scale = splat(load(scales.data, ir.FloatType(), row, 4)) if whole else None
+            for part, target in enumerate(row_sums):
+                value = builder.load(target)
+                if whole:
+                    value = builder.fmul(builder.sitofp(value, wide), scale)
+                found[part] = value if found[part] is None else larger(value, found[part])
+    for part, value in zip(parts, found, strict=True):
+        lane = builder.add(builder.mul(number, index(LANES)), index(part))
         lane = builder.add(lane, builder.mul(document, builder.extract_value(best.shape, 1)))
         target = builder.bitcast(builder.gep(best.data, [lane]), wide.as_pointer())
-        builder.store(larger(found, builder.load(target, align=4)), target, align=4)
+        builder.store(larger(value, builder.load(target, align=4)), target, align=4)
     return context.get_dummy_value()
 
 
 def _products(builder: Any, one: Any, other: Any) -> Any:
-    """Multiply 16 pairs of int16 and add neighbours: 8 int32 (one instruction on x86)."""
+    """Multiply pairs of int16 and add neighbours, as int32 (one instruction on x86)."""
     from llvmlite import ir
 
-    long = ir.VectorType(ir.IntType(32), 16)
+    count = one.type.count
+    long = ir.VectorType(ir.IntType(32), count)
     product = builder.mul(builder.sext(one, long), builder.sext(other, long))
 
     def every_other(begin: int) -> Any:
-        picks = ir.Constant(ir.VectorType(ir.IntType(32), 8), list(range(begin, 16, 2)))
+        half = ir.VectorType(ir.IntType(32), count // 2)
+        picks = ir.Constant(half, list(range(begin, count, 2)))
         return builder.shuffle_vector(product, product, picks)
 
     return builder.add(every_other(0), every_other(1))
@@ -185,8 +193,8 @@ def _tile(
 
 
 @_intrinsic
-def _fetch(typing: Any, tokens: Any, first: Any) -> Any:
-    """Ask for the tile of float32 ``tokens`` (n, D) that begins at row ``first``, which may be n.
+def _fetch(typing: Any, tokens: Any, first: Any, count: Any) -> Any:
+    """Ask for ``count`` rows of ``tokens`` (n, D) from row ``first`` on, which may be n.
 
     The rows of a tile are read side by side, and the processor foresees only one after the other.
     """
@@ -196,20 +204,19 @@ def _fetch(typing: Any, tokens: Any, first: Any) -> Any:
         from llvmlite import ir
         from numba.core import cgutils
 
-        array = context.make_array(signature.args[0])(context, builder, args[0])
+        array, first, count = _arrays(context, builder, signature, args)
         byte, index, flag = ir.IntType(8).as_pointer(), ir.IntType(64), ir.IntType(32)
         kind = ir.FunctionType(ir.VoidType(), [byte, flag, flag, flag])
         prefetch = builder.module.declare_intrinsic("llvm.prefetch", [byte], kind)
-        width = builder.extract_value(array.shape, 1)
-        start = builder.mul(args[1], width)
-        lines = builder.udiv(builder.mul(width, index(ROWS)), index(16))
+        width = builder.mul(builder.extract_value(array.shape, 1), array.itemsize)  # bytes
+        start = builder.gep(builder.bitcast(array.data, byte), [builder.mul(first, width)])
+        lines = builder.udiv(builder.mul(width, count), index(64))
         with cgutils.for_range(builder, lines, intp=index) as loop:
-            at = builder.add(start, builder.mul(loop.index, index(16)))
-            place = builder.bitcast(builder.gep(array.data, [at]), byte)
+            place = builder.gep(start, [builder.mul(loop.index, index(64))])
             builder.call(prefetch, [place, flag(0), flag(3), flag(1)])
         return context.get_dummy_value()
 
-    return types.none(tokens, types.intp), code
+    return types.none(tokens, types.intp, types.intp), code
 
 
 @_intrinsic
@@ -330,7 +337,7 @@ def best_f32(
             for number in range(len(panels)):
                 for first in range(low, high, ROWS):
                     if number == 0:
-                        _fetch(tokens, first + AHEAD * ROWS)
+                        _fetch(tokens, first + AHEAD * ROWS, ROWS)
                     _tile(tokens, scales, first, high - 1, panels, number, best, i)
 
 

@@ -32,6 +32,7 @@ Cost
 Σ_i m·n_i·D multiply-adds a query; one pass over the tokens serves a batch of queries. Memory:
 the tokens, 4, 2 or 1 byte a number (``f32`` holds the given array itself), which may be mapped
 from disk, and m floats for each of 256 documents a thread; scores of one batch of queries, N each.
+On processors with matrix registers (AMX) ``i8`` takes less than half the time, to the same bits.
 
 When not to use it
 ------------------

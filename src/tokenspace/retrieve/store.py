@@ -29,6 +29,7 @@ from tokenspace.errors import ConfigError, FormatError, InputError
 from tokenspace.io import replacing
 from tokenspace.jit import spread
 
+from . import _amx
 from ._kernel import best_f16, best_f32, best_i8, pack_lanes, sum_lanes
 
 __all__ = [
@@ -212,6 +213,8 @@ class TokenStore:
         """
         panels, lane_scales = pack_lanes(queries.flat, whole=self.codec == "i8")
         kernel: Any = {"f32": best_f32, "f16": best_f16, "i8": best_i8}[self.codec]
+        if self.codec == "i8" and _amx.available():
+            kernel, panels = _amx.best_i8, _amx.split_lanes(panels)
         bits = self.tokens.view(np.uint16) if self.codec == "f16" else self.tokens
         tokens, offsets, scales = fixed(bits), fixed(self.offsets), fixed(self.scales)
         panels, lane_scales, starts = fixed(panels), fixed(lane_scales), fixed(queries.offsets)

@@ -20,13 +20,16 @@ import numpy.typing as npt
 
 from tokenspace.arrays import Floats1d, Floats2d, Ids
 from tokenspace.corpus import Corpus
+from tokenspace.errors import InputError
 from tokenspace.report import Report
+from tokenspace.sgd import keep_thresholds
 from tokenspace.vocab import Vocabulary
 from tokenspace.words._pairs import PairCounts, count_pairs
 
-__all__ = ["Factors", "relation_report"]
+__all__ = ["Factors", "noise_loss", "relation_report"]
 
 PORTION = 1 << 15  # pairs whose products are computed at a time
+ROWS = 256  # words whose products with all others are computed at a time
 AT_LEAST = (0.0, 1.0, 10.0, 100.0)  # counts of pairs from which on a row of the report holds
 
 
@@ -92,6 +95,46 @@ def relation_report(factors: Factors, corpus: Corpus, *, threads: int = 0) -> Re
         ],
         recipe=factors.notes,
     )
+
+
+def noise_loss(
+    factors: Factors, corpus: Corpus, *, negatives: int, sample: float, threads: int = 0
+) -> float:
+    """Return the mean loss of skip-gram on the pairs of a text, with K = ``negatives`` noise words.
+
+    ``-ln s(x_c . u_w) - K sum_n P(n) ln s(-x_c . u_n)``, where P is proportional to count^0.75:
+    what training minimises, but over all noise words instead of K that are drawn, and with a pair
+    weighed by the chance that thinning (``sample``) leaves both. A text that was not trained on
+    says how well the vectors predict.
+
+    Raises :class:`InputError` where no two words that the factors know stand near each other.
+    """
+    text = corpus.encode(factors.vocab)
+    X = count_pairs(text, factors.weights, threads)
+    rows = np.repeat(np.arange(len(X.starts) - 1, dtype=np.int32), np.diff(X.starts))
+    if not len(rows):
+        raise InputError(
+            "the text has no pair of words that the vectors know",
+            hint="give more text of the same kind",
+        )
+    lower = X.columns < rows
+    weight, total = np.zeros(len(factors.vocab)), 0.0
+    kept = keep_thresholds(factors.counts, sample) / np.float64(2**32)
+    for first in range(0, len(rows), PORTION):
+        part = slice(first, first + PORTION)
+        w, c = rows[part], X.columns[part]
+        x = X.values[part] * kept[w] * kept[c]
+        for i, j, chosen in ((w, c, slice(None)), (c, w, lower[part])):
+            z = np.einsum("nd,nd->n", factors.words[i[chosen]], factors.contexts[j[chosen]])
+            total += float(x[chosen] @ np.logaddexp(0, -z))
+            weight += np.bincount(i[chosen], x[chosen], len(weight))
+    P = factors.counts**0.75 / (factors.counts**0.75).sum()
+    seen = np.flatnonzero(weight)
+    for first in range(0, len(seen), ROWS):
+        some = seen[first : first + ROWS]
+        noise = np.logaddexp(0, factors.words[some] @ factors.contexts.T) @ P
+        total += negatives * float(weight[some] @ noise)
+    return total / float(weight.sum())
 
 
 class _Line:

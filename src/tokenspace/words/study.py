@@ -1,7 +1,8 @@
 """The common study: every trainer on the same text, judged by what vectors are used for.
 
-After Lai, Liu, Xu, Zhao: How to Generate a Good Word Embedding? (2016). A setting is a text, or the
-question whether the domain of a text or its size counts for more.
+After Lai, Liu, Xu, Zhao: How to Generate a Good Word Embedding? (2016). A setting is a text, or one
+of three questions: whether the domain of a text or its size counts for more, when to stop, and how
+many dimensions it takes.
 """
 
 from __future__ import annotations
@@ -19,13 +20,15 @@ from tokenspace import data
 from tokenspace.arrays import Floats2d, Ids
 from tokenspace.corpus import Corpus
 from tokenspace.errors import InputError
+from tokenspace.logistic import fit, predict
 from tokenspace.recipe import Recipe, apply, knobs
 from tokenspace.rng import derive, stream
 from tokenspace.table import EmbeddingTable
 from tokenspace.words.evaluation import analogies, similarity
-from tokenspace.words.evaluation.logistic import fit, predict
+from tokenspace.words.relation import Factors, noise_loss
 
 __all__ = [
+    "COMMON",
     "RANDOM",
     "SETTINGS",
     "TASKS",
@@ -34,10 +37,11 @@ __all__ = [
     "same_class",
     "sentiment",
     "setting",
+    "subjects",
     "with_gain",
 ]
 
-SETTINGS = ("novels", "reviews", "domain")
+SETTINGS = ("novels", "reviews", "domain", "stopping", "width")
 
 TASKS = ("ws353", "men", "simlex", "semantic", "syntactic", "pos", "sentiment")
 """Spearman's correlation on three sets of pairs; accuracy on the two halves of Google's analogies;
@@ -53,6 +57,11 @@ _NEIGHBOURS = 10
 _FOLDS = 5
 _SEEDS = 5
 _OTHER = 130_000  # sentences of the novels in the setting "domain": three times the reviews
+_HELD_OUT = 20  # the last of so many equal parts of the reviews, in the setting "stopping"
+_SWEEPS: Mapping[str, tuple[str, tuple[int, ...]]] = {
+    "stopping": ("epochs", (1, 2, 5, 10, 20, 40, 80)),
+    "width": ("dim", (10, 20, 50, 100, 200)),
+}
 _END = re.compile(r" [.!?] ")
 
 Figures = dict[str, float]
@@ -69,11 +78,27 @@ def alike(recipes: Sequence[Recipe]) -> list[Recipe]:
     return found
 
 
+def subjects(recipes: Sequence[Recipe], on: str) -> list[Recipe]:
+    """Return what a setting compares: the recipes made alike, or each with all values of a knob."""
+    knob, values = _SWEEPS.get(on, ("", ()))
+    return [
+        each
+        for recipe in alike(recipes)
+        for each in (
+            [replace(recipe, **{knob: value}) for value in values]
+            if knob in recipe.to_dict()
+            else [recipe]
+        )
+    ]
+
+
 def setting(on: str, seed: int) -> dict[str, Any]:
     """Return the inputs of one of :data:`SETTINGS`, and how results are judged there."""
     if on == "domain":
         return _domain(seed)
-    texts = data.novels() if on == "novels" else reviews()
+    if on == "stopping":
+        return _stopping()
+    texts = reviews() if on == "reviews" else data.novels()
     corpus = Corpus(texts, split="whitespace")
     each = [figures(_random(corpus, derive(seed, RANDOM, i))) for i in range(_SEEDS)]
     plain = {task: float(np.mean([row[task] for row in each])) for task in TASKS}
@@ -206,7 +231,7 @@ def _sentences() -> tuple[list[list[str]], Ids]:
     return [data.words(pairs[i][1]) for i in order], labels
 
 
-# ------------------------------------------------------------------------------ domain or size
+# ------------------------------------------------------------------- domain or size; when to stop
 
 
 def _domain(seed: int) -> dict[str, Any]:
@@ -233,6 +258,32 @@ def _domain(seed: int) -> dict[str, Any]:
         "run": run,
         "judge": same,
         "notes": [f"accuracy on sentences of film reviews, {_SEEDS} seeds; {sizes}"],
+    }
+
+
+def _stopping() -> dict[str, Any]:
+    """Return a setting in which beside the tasks stands the loss on reviews that were held out."""
+    texts = reviews()
+    cut = len(texts) - len(texts) // _HELD_OUT
+    corpus, held = (Corpus(part, split="whitespace") for part in (texts[:cut], texts[cut:]))
+
+    def run(recipe: Recipe) -> Figures:
+        own = recipe.to_dict()
+        if not hasattr(recipe, "factors") or "negatives" not in own:
+            raise InputError(
+                f"{recipe.name} does not say what it predicts", hint="take sgns, which does"
+            )
+        learned: Factors = recipe.factors(corpus)
+        loss = noise_loss(learned, held, negatives=own["negatives"], sample=own["sample"])
+        table = EmbeddingTable(learned.vocab, learned.words, learned.counts)
+        return {"training": learned.notes["loss"], "held_out": loss, **figures(table)}
+
+    sizes = [sum(part.count().values()) for part in (corpus, held)]
+    same: Callable[[Figures], Figures] = dict
+    return {
+        "run": run,
+        "judge": same,
+        "notes": [f"trained on {sizes[0]:,} words of film reviews, {sizes[1]:,} held out"],
     }
 
 

@@ -44,7 +44,7 @@ class Material(NamedTuple):
 
 def subjects(recipes: Sequence[Recipe], on: str) -> list[Recipe]:
     """Return what is compared in a setting: on real text, recipes of the same size and length."""
-    return list(recipes) if on == SETTINGS[0] else study.alike(recipes)
+    return list(recipes) if on == SETTINGS[0] else study.subjects(recipes, on)
 
 
 def bag(seed: int = 0, *, tiny: bool = False, on: str = "invented") -> dict[str, Any]:

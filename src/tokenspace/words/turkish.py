@@ -23,6 +23,7 @@ from tokenspace.arrays import Floats2d
 from tokenspace.corpus import Corpus
 from tokenspace.data import Analogy
 from tokenspace.errors import ConfigError, InputError, MissingEvidence
+from tokenspace.logistic import fit, predict
 from tokenspace.progress import track
 from tokenspace.recipe import Recipe, apply
 from tokenspace.report import Report
@@ -30,7 +31,6 @@ from tokenspace.table import EmbeddingTable
 from tokenspace.vocab import Vocabulary
 from tokenspace.words.evaluation import evaluate
 from tokenspace.words.evaluation.analogy import ranks
-from tokenspace.words.evaluation.logistic import fit, predict
 from tokenspace.words.evaluation.lookup import row_ids
 
 __all__ = ["SEEDS", "judge", "mean_reciprocal_rank", "reviews", "study", "texts"]

@@ -10,11 +10,12 @@ import pytest
 
 from tokenspace import data
 from tokenspace.cli import main
+from tokenspace.console import short_names
 from tokenspace.errors import ConfigError, InputError
 from tokenspace.table import EmbeddingTable
 from tokenspace.vocab import Vocabulary
 from tokenspace.words.evaluation import evaluate
-from tokenspace.words.evaluation.page import names, render
+from tokenspace.words.evaluation.page import render
 from tokenspace.words.evaluation.sets import SETS, choose
 
 WORDS = ["man", "woman", "king", "queen", "cat", "dog", "car", "bus", "runs", "sleeps"]
@@ -195,7 +196,7 @@ def test_files_are_called_by_their_names(tmp_path: Path) -> None:
 
 
 def test_short_names() -> None:
-    assert names(["a/x.vec", "b/y.vec", "c/x.vec"]) == ["x.vec (1)", "y.vec", "x.vec (3)"]
+    assert short_names(["a/x.vec", "b/y.vec", "c/x.vec"]) == ["x.vec (1)", "y.vec", "x.vec (3)"]
 
 
 def test_three_tables_are_compared_pair_by_pair(make, files) -> None:

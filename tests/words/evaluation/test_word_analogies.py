@@ -8,9 +8,9 @@ from sklearn.linear_model import LogisticRegression
 
 from tokenspace.data import Analogy
 from tokenspace.errors import ConfigError
+from tokenspace.logistic import fit, predict
 from tokenspace.rng import stream
 from tokenspace.words.evaluation import analogies, analogy
-from tokenspace.words.evaluation.logistic import fit, predict
 
 
 def literal(unit: np.ndarray, asked: np.ndarray) -> dict[str, list[list[tuple[int, int]]]]:

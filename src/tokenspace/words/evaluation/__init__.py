@@ -7,7 +7,7 @@ the table lacks, and the items themselves, by which :func:`compare` tests two ta
 
 from tokenspace.words.evaluation.analogy import analogies
 from tokenspace.words.evaluation.categories import categorisation, outliers
-from tokenspace.words.evaluation.compare import Comparison, compare, holm
+from tokenspace.words.evaluation.compare import Comparison, compare
 from tokenspace.words.evaluation.features import Features, features
 from tokenspace.words.evaluation.results import Result
 from tokenspace.words.evaluation.sentences import sentences
@@ -25,7 +25,6 @@ __all__ = [
     "compare",
     "evaluate",
     "features",
-    "holm",
     "outliers",
     "sentences",
     "similarity",

@@ -29,12 +29,12 @@ from tokenspace.arrays import Floats2d, Ids, Ids2d
 from tokenspace.data import Analogy
 from tokenspace.errors import ConfigError
 from tokenspace.jit import kernel, spread
+from tokenspace.logistic import fit
+from tokenspace.resampling import kept, scored
 from tokenspace.rng import stream
 from tokenspace.table import EmbeddingTable
-from tokenspace.words.evaluation.logistic import fit
 from tokenspace.words.evaluation.lookup import Oov, check_oov, row_ids
-from tokenspace.words.evaluation.resampling import scored
-from tokenspace.words.evaluation.results import Result, Values, kept
+from tokenspace.words.evaluation.results import Result, Values
 
 __all__ = ["MEASURES", "analogies", "ranks"]
 

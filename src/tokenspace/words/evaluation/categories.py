@@ -8,17 +8,15 @@ import numpy as np
 import numpy.typing as npt
 
 from tokenspace.arrays import Floats2d, Ids
-from tokenspace.errors import InputError
+from tokenspace.clusters import k_means
 from tokenspace.metrics import bootstrap
-from tokenspace.rng import stream
+from tokenspace.resampling import figure, kept, scored
 from tokenspace.table import EmbeddingTable
 from tokenspace.words.evaluation.lookup import Oov, find
-from tokenspace.words.evaluation.resampling import scored
-from tokenspace.words.evaluation.results import Result, Values, kept
+from tokenspace.words.evaluation.results import Result, Values
 
-__all__ = ["adjusted_rand", "categorisation", "k_means", "nmi", "outliers", "purity"]
+__all__ = ["adjusted_rand", "categorisation", "outliers", "purity"]
 
-STARTS = 10
 Outlier = tuple[str, tuple[str, ...], tuple[str, ...]]
 
 
@@ -49,7 +47,7 @@ def categorisation(
         rows = _unit(found.vectors[use])
         clusters = k_means(rows, present, seed)
         items[use] = _right(labels[use], clusters)
-        also["nmi"] = nmi(labels[use], clusters)
+        also["nmi"] = figure("v_measure", np.column_stack([labels[use], clusters]).astype(float))
         also["ari"] = adjusted_rand(labels[use], clusters)
     return Result(
         task="categories",
@@ -68,48 +66,6 @@ def _unit(vectors: Floats2d) -> Floats2d:
     return np.asarray(vectors / np.where(lengths > 0, lengths, 1), np.float32)
 
 
-def k_means(rows: Floats2d, k: int, seed: int, *, starts: int = STARTS) -> Ids:
-    """Return the cluster of every row, (N,), by Lloyd's iterations from k-means++ starts."""
-    if not 1 <= k <= len(rows):
-        raise InputError(
-            f"k_means: {k} clusters of {len(rows)} rows", hint="ask for fewer, or give more rows"
-        )
-    X = rows.astype(np.float64)
-    draw = stream(seed, "k_means")
-    best, least = np.zeros(len(X), np.int64), np.inf
-    for _ in range(starts):
-        centres = _spread_out(X, k, draw)
-        clusters = np.full(len(X), -1, np.int64)
-        for _ in range(300):
-            distances = (centres**2).sum(axis=1) - 2 * X @ centres.T
-            nearest = distances.argmin(axis=1)
-            if (nearest == clusters).all():
-                break
-            clusters = nearest
-            sizes = np.bincount(clusters, minlength=k)
-            sums = np.zeros_like(centres)
-            np.add.at(sums, clusters, X)
-            filled = sizes > 0  # an empty cluster keeps its centre
-            centres[filled] = sums[filled] / sizes[filled, None]
-        inertia = float(((X - centres[clusters]) ** 2).sum())
-        if inertia < least - 1e-12:
-            best, least = clusters, inertia
-    return best
-
-
-def _spread_out(X: Values, k: int, draw: np.random.Generator) -> Values:
-    """Return k rows drawn with chances by the squared distance to those before (k-means++)."""
-    chosen = [int(draw.integers(len(X)))]
-    far = ((X - X[chosen[0]]) ** 2).sum(axis=1)
-    for _ in range(k - 1):
-        total = float(far.sum())
-        chance = far / total if total > 0 else np.full(len(X), 1 / len(X))
-        chosen.append(int(draw.choice(len(X), p=chance)))
-        far = np.minimum(far, ((X - X[chosen[-1]]) ** 2).sum(axis=1))
-    rows: Values = X[chosen].copy()
-    return rows
-
-
 def _table(labels: Ids, clusters: Ids) -> Values:
     counts = np.zeros((int(labels.max()) + 1, int(clusters.max()) + 1))
     np.add.at(counts, (labels, clusters), 1)
@@ -125,21 +81,6 @@ def _right(labels: Ids, clusters: Ids) -> Values:
 def purity(labels: Ids, clusters: Ids) -> float:
     """Return the share of rows whose label is the most frequent one of their cluster."""
     return float(_right(labels, clusters).mean())
-
-
-def nmi(labels: Ids, clusters: Ids) -> float:
-    """Return mutual information over the mean of both entropies; 1 where both are constant."""
-    joint = _table(labels, clusters) / len(labels)
-    rows, columns = joint.sum(axis=1), joint.sum(axis=0)
-    some = joint > 0
-    mutual = float((joint[some] * np.log(joint[some] / np.outer(rows, columns)[some])).sum())
-    mean = (_entropy(rows) + _entropy(columns)) / 2
-    return mutual / mean if mean > 0 else 1.0
-
-
-def _entropy(shares: Values) -> float:
-    some = shares[shares > 0]
-    return float(-(some * np.log(some)).sum())
 
 
 def adjusted_rand(labels: Ids, clusters: Ids) -> float:

@@ -83,17 +83,17 @@ def evaluate_command(
             raise ConfigError(f"{path} exists", hint="choose another path, or add --force")
     from dataclasses import replace
 
-    from tokenspace.console import show_table
+    from tokenspace.console import short_names, show_table
     from tokenspace.io import replacing
     from tokenspace.runner import hashes, located
     from tokenspace.table import EmbeddingTable
-    from tokenspace.words.evaluation.page import NOTE, draw_scores, head, lines, names, render
+    from tokenspace.words.evaluation.page import NOTE, draw_scores, head, lines, render
     from tokenspace.words.evaluation.sets import choose
     from tokenspace.words.evaluation.suite import evaluate
 
     chosen = choose(on, language)  # a wrong name is told before tables are loaded
     places = [located(EmbeddingTable, table) for table in tables]
-    short = names(tables)
+    short = short_names(tables)
     loaded = {name: EmbeddingTable.load(place) for name, place in zip(short, places, strict=True)}
     found = evaluate(
         loaded, chosen, oov=cast("Oov", oov), language=language, restrict=restrict, seed=seed,

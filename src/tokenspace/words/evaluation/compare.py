@@ -8,18 +8,18 @@ Shares of right answers: McNemar's exact test. F1 and everything's interval: the
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from tokenspace.errors import InputError
 from tokenspace.metrics import pearson, spearman
+from tokenspace.resampling import Kind, drawn_figures, figure
 from tokenspace.rng import stream
-from tokenspace.words.evaluation.resampling import drawn_figures
-from tokenspace.words.evaluation.results import Kind, Result, Values, figure
+from tokenspace.significance import mcnemar, williams
+from tokenspace.words.evaluation.results import Result, Values
 
-__all__ = ["Comparison", "compare", "holm", "mcnemar", "williams"]
+__all__ = ["Comparison", "compare"]
 
 
 @dataclass(frozen=True)
@@ -110,42 +110,3 @@ def _bootstrap_p(differences: np.ndarray) -> float:
         return math.nan
     below, above = float((differences <= 0).mean()), float((differences >= 0).mean())
     return min(1.0, max(2 * min(below, above), 1 / len(differences)))
-
-
-def williams(r12: float, r13: float, r23: float, n: int) -> tuple[float, float]:
-    """Return t and two-sided p for r12 = r13, two correlations with variable 1 of ``n`` items.
-
-    ``r23`` is the correlation of the other two variables; n - 3 degrees of freedom. NaN below four
-    items or where a correlation is NaN; equal correlations give (0, 1).
-    """
-    from scipy.stats import t as student
-
-    if n < 4 or any(math.isnan(r) for r in (r12, r13, r23)):
-        return math.nan, math.nan
-    if r12 == r13:
-        return 0.0, 1.0
-    determinant = 1 - r12**2 - r13**2 - r23**2 + 2 * r12 * r13 * r23
-    mean = (r12 + r13) / 2
-    spread = 2 * max(determinant, 0.0) * (n - 1) / (n - 3) + mean**2 * (1 - r23) ** 3
-    if spread <= 0:
-        return math.copysign(math.inf, r12 - r13), 0.0
-    t = (r12 - r13) * math.sqrt((n - 1) * (1 + r23) / spread)
-    return t, float(2 * student.sf(abs(t), n - 3))
-
-
-def mcnemar(first_only: int, second_only: int) -> float:
-    """Return the exact two-sided p of as many items that only one of two got right."""
-    from scipy.stats import binomtest
-
-    total = first_only + second_only
-    return float(binomtest(first_only, total, 0.5).pvalue) if total else 1.0
-
-
-def holm(p: Sequence[float]) -> list[float]:
-    """Return the p values adjusted by Holm (1979); NaN stays NaN and is not counted."""
-    defined = sorted((value, i) for i, value in enumerate(p) if not math.isnan(value))
-    adjusted, least = [math.nan] * len(p), 0.0
-    for rank, (value, i) in enumerate(defined):
-        least = max(least, min(1.0, (len(defined) - rank) * value))
-        adjusted[i] = least
-    return adjusted

@@ -15,10 +15,10 @@ import numpy.typing as npt
 
 from tokenspace.arrays import Ids
 from tokenspace.errors import InputError
+from tokenspace.resampling import scored
 from tokenspace.rng import stream
 from tokenspace.table import EmbeddingTable
 from tokenspace.words.evaluation.lookup import Found, Oov, find
-from tokenspace.words.evaluation.resampling import scored
 from tokenspace.words.evaluation.results import Result, Values
 
 __all__ = ["Features", "canonical", "features"]

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tokenspace.page import draw, figure, heading, page, table
@@ -13,7 +11,7 @@ from tokenspace.words.evaluation.suite import Evaluation
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["NOTE", "draw_scores", "head", "lines", "names", "render"]
+__all__ = ["NOTE", "draw_scores", "head", "lines", "render"]
 
 NOTE = (
     "Brackets: 95 % bootstrap interval; n: items used of all; difference and p: on the items that"
@@ -23,15 +21,6 @@ NOTE = (
 )
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 MARKS = "osD^vP*"
-
-
-def names(paths: Sequence[str]) -> list[str]:
-    """Return short names of tables: the last parts of their paths, numbered where they agree."""
-    short = [Path(path).name or path for path in paths]
-    return [
-        f"{name} ({index + 1})" if short.count(name) > 1 else name
-        for index, name in enumerate(short)
-    ]
 
 
 def _tables(found: Evaluation) -> list[str]:

@@ -25,11 +25,11 @@ from tokenspace.arrays import Floats2d, Ids
 from tokenspace.errors import ConfigError
 from tokenspace.lexicon import lower
 from tokenspace.metrics import cosine, spearman
+from tokenspace.resampling import kept, scored
 from tokenspace.table import EmbeddingTable
 from tokenspace.weighting import sif_weights, top_directions, usif_weights, without_top
 from tokenspace.words.evaluation.lookup import Found, Oov, find
-from tokenspace.words.evaluation.resampling import scored
-from tokenspace.words.evaluation.results import Result, Values, kept
+from tokenspace.words.evaluation.results import Result, Values
 
 __all__ = ["WAYS", "sentence_vectors", "sentences", "tokens"]
 

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from tokenspace.metrics import Score, cosine, pearson
+from tokenspace.resampling import kept, scored
 from tokenspace.table import EmbeddingTable
 from tokenspace.words.evaluation.lookup import Oov, find
-from tokenspace.words.evaluation.resampling import scored
-from tokenspace.words.evaluation.results import Result, kept
+from tokenspace.words.evaluation.results import Result
 
 __all__ = ["similarity", "word_similarity"]
 

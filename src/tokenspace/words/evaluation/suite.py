@@ -10,11 +10,12 @@ from typing import Any
 
 from tokenspace.errors import InputError
 from tokenspace.progress import track
-from tokenspace.report import Report
+from tokenspace.report import Report, nulled
+from tokenspace.significance import holm
 from tokenspace.table import EmbeddingTable
 from tokenspace.words.evaluation.analogy import analogies
 from tokenspace.words.evaluation.categories import categorisation, outliers
-from tokenspace.words.evaluation.compare import Comparison, compare, holm
+from tokenspace.words.evaluation.compare import Comparison, compare
 from tokenspace.words.evaluation.features import features
 from tokenspace.words.evaluation.lookup import Oov, check_oov
 from tokenspace.words.evaluation.results import Result
@@ -54,15 +55,7 @@ class Evaluation(Report):
         """Return plain data, ready for JSON: what is not a number is null."""
         plain = asdict(replace(self, results={}))
         del plain["results"]
-        return {key: _plain(value) for key, value in plain.items()}
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return None if isinstance(value, float) and value != value else value  # noqa: PLR0124
+        return {key: nulled(value) for key, value in plain.items()}
 
 
 def evaluate(

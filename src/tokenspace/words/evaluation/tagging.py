@@ -13,10 +13,10 @@ import numpy as np
 
 from tokenspace.arrays import Floats2d, Ids
 from tokenspace.errors import InputError
+from tokenspace.logistic import fit, predict
+from tokenspace.resampling import scored
 from tokenspace.table import EmbeddingTable
-from tokenspace.words.evaluation.logistic import fit, predict
 from tokenspace.words.evaluation.lookup import Found, Oov, find
-from tokenspace.words.evaluation.resampling import scored
 from tokenspace.words.evaluation.results import Result
 
 __all__ = ["Sentence", "entities", "entity_counts", "split_sentences", "tagging"]
