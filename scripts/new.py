@@ -141,7 +141,7 @@ def skeleton(family: str, name: str) -> dict[Path, str]:
     if any(entry.name == name for entry in catalog.CATALOG):
         raise ConfigError(f"{name!r} is in the catalogue already", hint="choose another NAME")
     names, _, result = verb.signature.partition("->")
-    inputs = re.findall(r"\w+", names)
+    inputs = re.findall(r"\w+", names.partition("|")[0])
     closed = __import__(f"tokenspace.{family}", fromlist=["EVIDENCE"]).EVIDENCE
     result = result.strip()
     kinds = dict.fromkeys([*(closed[item] for item in inputs), result])
