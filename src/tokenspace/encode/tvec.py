@@ -52,7 +52,7 @@ When not to use it
 With pairs alone: ranking among a batch (``encode train``) has more and harder negatives. With
 negatives of other subjects: they are far away already, the loss is 0, and nothing is learned; see
 ``at_alpha_before``. Of the general quality only a measurement tells (``compare encode``): the
-authors admit a loss.
+authors admit a loss, and the default spring is weak. Make ``l2sp`` greater where it matters.
 
 Reference
 ---------
