@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from .errors import InputError
 
-__all__ = ["Floats1d", "Floats2d", "Ids", "Ids2d", "Ragged", "check_finite"]
+__all__ = ["LINE", "Floats1d", "Floats2d", "Ids", "Ids2d", "Ragged", "check_finite", "lined"]
+
+LINE = 64  # bytes of a line of the cache
 
 Floats1d = npt.NDArray[np.float32]
 Floats2d = npt.NDArray[np.float32]
@@ -116,6 +119,14 @@ class Ragged:
         from .io import save_tensors
 
         save_tensors(Path(path), {"flat": self.flat, "offsets": self.offsets})
+
+
+def lined(shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+    """Return an array without values whose first byte begins a line of the cache."""
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    room = np.empty(size + LINE, np.uint8)
+    start = -room.ctypes.data % LINE
+    return room[start : start + size].view(dtype).reshape(shape)
 
 
 def check_finite(matrix: Floats2d, name: str, labels: Sequence[str] | None = None) -> None:

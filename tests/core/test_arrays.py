@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tokenspace.arrays import Ragged, check_finite
+from tokenspace.arrays import LINE, Ragged, check_finite, lined
 from tokenspace.errors import FormatError, InputError
 
 HEIGHTS = st.lists(st.integers(0, 4), max_size=8)
@@ -116,3 +116,16 @@ def test_rows_of_a_matrix_are_matrices_of_one_row(tmp_path: Path) -> None:
         np.testing.assert_array_equal(found.heights, [1, 1, 1])
     assert Ragged.single(rows).flat is rows
     assert len(Ragged.single(rows[:0])) == 0
+
+
+@pytest.mark.parametrize("shape", [(0, 3), (1, 1), (5, 7), (300, 2, 11)])
+@pytest.mark.parametrize("dtype", [np.int8, np.float16, np.float64])
+def test_lined_arrays_begin_a_line(shape: tuple[int, ...], dtype: type) -> None:
+    arrays = [lined(shape, dtype) for _ in range(20)]
+    for number, array in enumerate(arrays):
+        array[...] = number % 127
+    for number, array in enumerate(arrays):
+        assert not array.size or array.ctypes.data % LINE == 0
+        assert (array.shape, array.dtype) == (shape, np.dtype(dtype))
+        assert array.flags.c_contiguous and array.flags.writeable
+        assert (array == number % 127).all()

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tokenspace.arrays import Ragged
+from tokenspace.arrays import Ragged, lined
 from tokenspace.errors import ConfigError, FormatError, InputError
 from tokenspace.retrieve import _amx
 from tokenspace.retrieve._kernel import pack_lanes
@@ -196,18 +197,22 @@ def test_wide_int8_rows_do_not_overflow() -> None:
     np.testing.assert_allclose(scores, [[3 * 4096, -3 * 4096], [-4096, 4096]], rtol=1e-4)
 
 
-@pytest.mark.parametrize("width", [1, 63, 64, 130])
+@pytest.mark.parametrize("width", [1, 63, 64, 128, 130])
 def test_matrix_registers_change_no_bit(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    heights = np.array([1, 0, 15, 16, 17, 31, 32, 33, 95, 96, 97, 112, 113, 130, 200])
+    heights = np.array([1, 0, 15, 16, 17, 31, 32, 33, 63, 64, 65, 79, 127, 128, 129, 200])
     rng = np.random.default_rng(18)
     flat = rng.standard_normal((heights.sum(), width)) * rng.uniform(0.01, 9, (heights.sum(), 1))
     flat[40] = 0
     docs = Ragged(flat.astype(np.float32), np.concatenate([[0], np.cumsum(heights)]))
     queries = Ragged.pack([rng.standard_normal((n, width)) for n in (1, 15, 40)])
     index = MaxSim(codec="i8", on_empty="zero", threads=2)(docs)
+    moved = lined((index.store.tokens.size + 16,), np.int8)[16:]  # begins inside a line
+    moved = moved.reshape(index.store.tokens.shape)
+    moved[:] = index.store.tokens
     fast = index.score(queries)
+    copied = MaxSimIndex(replace(index.store, tokens=moved), threads=1).score(queries)
     monkeypatch.setattr(_amx, "available", lambda: False)
-    assert index.score(queries).tobytes() == fast.tobytes()
+    assert index.score(queries).tobytes() == fast.tobytes() == copied.tobytes()
 
 
 def test_kernels_for_another_processor_leave_matrix_registers_alone() -> None:

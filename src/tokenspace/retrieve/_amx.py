@@ -3,7 +3,8 @@
 The numbers are those of :func:`~tokenspace.retrieve._kernel.best_i8`, to the last bit: the query's
 int16 are split into two bytes, q = 256 h + l, each is multiplied by the tokens into int32, and the
 sum of both is the same integer. One instruction adds the products of 16 tokens with 16 query
-tokens over 64 columns; two blocks of 16 tokens are on the way at a time.
+tokens over 64 columns; two blocks of 16 tokens are on the way at a time. A register is slow to fill
+from rows that cross lines of the cache, so everything begins at one; tokens that do not are copied.
 """
 
 from __future__ import annotations
@@ -18,15 +19,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tokenspace.arrays import Floats1d, Floats2d, Ids
+from tokenspace.arrays import LINE, Floats1d, Floats2d, Ids, lined
 from tokenspace.jit import instructions, kernel
 
-from ._kernel import LANES, _arrays, _fetch, _intrinsic, _larger, _load
+from ._kernel import LANES, _arrays, _intrinsic, _larger, _load
 
 __all__ = ["available", "best_i8", "split_lanes"]
 
 _ROWS, _STEP = 16, 64  # tokens and bytes of a register
-_CHUNK = 96  # tokens that are multiplied with every panel of query lanes in turn
+_CHUNK = 64  # tokens that are multiplied with every panel of query lanes in turn
+_CHAINS = 4  # maxima that do not wait for one another
 _ALLOW, _TILE_DATA, _ARCH_PRCTL = 0x1023, 18, 158  # Linux: a process asks before its first use
 _HIGH, _LOW = 4, 5  # registers of the query; 0 to 3 hold sums and from 6 on there are tokens
 
@@ -87,23 +89,21 @@ def _end(typing: Any) -> Any:
 
 
 @_intrinsic
-def _tiles(
+def _products(
     typing: Any,
     tokens: Any,
-    scales: Any,
-    first: Any,
-    count: Any,
+    row: Any,
     panels: Any,
     number: Any,
-    best: Any,
-    document: Any,
+    sums: Any,
+    slot: Any,
+    first: Any,
     blocks: Any,
 ) -> Any:
-    """``best[document, lanes] = max(best[document, lanes], scales · tokens · panels[number])``.
+    """``sums[slot, :, first : first + 16 blocks] = tokens · panels[number]``, high and low bytes.
 
-    Of ``count`` tokens from ``first`` on, more than fit ``blocks - 1`` blocks of 16 and no more
-    than fit ``blocks``, a constant. ``tokens`` is (n, W) int8, W a multiple of 64, and there are
-    rows after the last to fill its block, which count for nothing.
+    ``tokens`` is (n, W) int8, W a multiple of 64, ``sums`` (2, 2, n, LANES) int32, and ``blocks``
+    a constant, 1 or 2.
     """
     from numba.core import types
 
@@ -111,15 +111,14 @@ def _tiles(
         from llvmlite import ir
         from numba.core import cgutils
 
-        tokens, scales, first, count, panels, number, best, document, _ = _arrays(
+        tokens, row, panels, number, sums, slot, first, _ = _arrays(
             context, builder, signature, args
         )
         index, byte = ir.IntType(64), ir.IntType(8).as_pointer()
-        whole, wide = ir.VectorType(ir.IntType(32), LANES), ir.VectorType(ir.FloatType(), LANES)
         halves = range(blocks.literal_value)
         width = builder.extract_value(tokens.shape, 1)
         half = builder.mul(width, index(LANES))  # bytes of a panel's high or low part
-        rows = builder.gep(tokens.data, [builder.mul(first, width)])
+        rows = builder.gep(tokens.data, [builder.mul(row, width)])
         panel = builder.gep(panels.data, [builder.mul(number, builder.mul(half, index(2)))])
 
         def fill(register: int, base: Any, offset: Any, stride: Any) -> None:
@@ -138,45 +137,112 @@ def _tiles(
                 fill(6 + block, rows, start, width)
                 _call(builder, "tdpbssd", [2 * block, 6 + block, _HIGH])
                 _call(builder, "tdpbsud", [2 * block + 1, 6 + block, _LOW])
-        size = _ROWS * _STEP  # bytes of a register
-        slot: Callable[..., Any] = cgutils.alloca_once
-        room = slot(builder, ir.ArrayType(ir.IntType(8), 2 * len(halves) * size))
-        room.align = _STEP
-        sums = builder.bitcast(room, byte)
+        part = builder.mul(
+            builder.extract_value(sums.shape, 2), index(_STEP)
+        )  # bytes of the high or the low sums of a slot
+        begin = builder.add(
+            builder.mul(slot, builder.mul(part, index(2))), builder.mul(first, index(_STEP))
+        )
+        base = builder.bitcast(sums.data, byte)
         for register in range(2 * len(halves)):
-            place = builder.gep(sums, [index(size * register)])
-            _call(builder, "tilestored64", [register], place, index(_STEP))
+            place = builder.add(begin, index(_ROWS * _STEP * (register // 2)))
+            if register % 2:
+                place = builder.add(place, part)
+            _call(builder, "tilestored64", [register], builder.gep(base, [place]), index(_STEP))
+        return context.get_dummy_value()
 
+    places = types.intp, panels, types.intp, sums, types.intp, types.intp, blocks
+    return types.none(tokens, *places), code
+
+
+@_intrinsic
+def _take(
+    typing: Any,
+    sums: Any,
+    slot: Any,
+    scales: Any,
+    count: Any,
+    best: Any,
+    document: Any,
+    number: Any,
+) -> Any:
+    """``best[document, lanes] = max(itself, scales · sums[slot])`` over ``count`` tokens.
+
+    The lanes are those of panel ``number``.
+    """
+    from numba.core import types
+
+    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        from llvmlite import ir
+        from numba.core import cgutils
+
+        sums, slot, scales, count, best, document, number = _arrays(
+            context, builder, signature, args
+        )
+        index = ir.IntType(64)
+        whole, wide = ir.VectorType(ir.IntType(32), LANES), ir.VectorType(ir.FloatType(), LANES)
         lane = builder.add(
             builder.mul(number, index(LANES)),
             builder.mul(document, builder.extract_value(best.shape, 1)),
         )
-        found = [_load(builder, best.data, wide, lane)]
+        part = builder.mul(builder.extract_value(sums.shape, 2), index(LANES))
+        begin = builder.mul(slot, builder.mul(part, index(2)))
         eight = ir.Constant(whole, [8] * LANES)
         none, mask = ir.Constant(wide, ir.Undefined), ir.Constant(whole, [0] * LANES)
-        for i in range(_ROWS * len(halves)):
-            row = index(i)
-            if i >= _ROWS * halves[-1]:  # the last one again, which a maximum does not notice
-                last = builder.sub(count, index(1))
+        variable: Callable[..., Any] = cgutils.alloca_once_value
+        start = _load(builder, best.data, wide, lane)
+        found = [variable(builder, start) for _ in range(_CHAINS)]
+        last = builder.sub(count, index(1))
+        rounds = builder.udiv(builder.add(last, index(_CHAINS)), index(_CHAINS))
+        with cgutils.for_range(builder, rounds, intp=index) as loop:
+            for i, chain in enumerate(found):
+                row = builder.add(builder.mul(loop.index, index(_CHAINS)), index(i))
+                # the last one again, which a maximum does not notice
                 row = builder.select(builder.icmp_signed("<", row, last), row, last)
-            at = builder.add(builder.mul(row, index(_STEP)), index(size * (i // _ROWS)))
-            high = _load(builder, sums, whole, at, _STEP)
-            low = _load(builder, sums, whole, builder.add(at, index(size)), _STEP)
-            total = builder.sitofp(builder.add(builder.shl(high, eight), low), wide)
-            scale = builder.load(builder.gep(scales.data, [builder.add(first, row)]))
-            scale = builder.insert_element(none, scale, ir.IntType(32)(0))
-            value = builder.fmul(total, builder.shuffle_vector(scale, none, mask))
-            if len(found) < 4:  # chains that do not wait for one another
-                found.append(value)
-            else:
-                found[i % 4] = _larger(builder, value, found[i % 4])
-        value = functools.reduce(functools.partial(_larger, builder), found)
+                at = builder.add(begin, builder.mul(row, index(LANES)))
+                high = _load(builder, sums.data, whole, at)
+                low = _load(builder, sums.data, whole, builder.add(at, part))
+                total = builder.sitofp(builder.add(builder.shl(high, eight), low), wide)
+                scale = builder.load(builder.gep(scales.data, [row]))
+                scale = builder.insert_element(none, scale, ir.IntType(32)(0))
+                value = builder.fmul(total, builder.shuffle_vector(scale, none, mask))
+                builder.store(_larger(builder, value, builder.load(chain)), chain)
+        values = [builder.load(chain) for chain in found]
+        value = functools.reduce(functools.partial(_larger, builder), values)
         target = builder.bitcast(builder.gep(best.data, [lane]), wide.as_pointer())
         builder.store(value, target, align=4)
         return context.get_dummy_value()
 
-    places = types.intp, types.intp, panels, types.intp, best, types.intp, blocks
-    return types.none(tokens, scales, *places), code
+    places = types.intp, best, types.intp, types.intp
+    return types.none(sums, types.intp, scales, *places), code
+
+
+@kernel()
+def _chunk(
+    tokens: npt.NDArray[np.int8],
+    row: int,
+    factors: Floats1d,
+    count: int,
+    panels: npt.NDArray[np.int8],
+    sums: npt.NDArray[np.int32],
+    best: Floats2d,
+    document: int,
+) -> None:
+    """Take ``count`` rows of ``tokens`` from ``row`` on, one panel's maxima behind its products.
+
+    What a register wrote is not at hand at once: meanwhile the next panel is multiplied.
+    """
+    for number in range(len(panels)):
+        slot = number % 2
+        for first in range(0, count, 2 * _ROWS):
+            if count - first > _ROWS:
+                _products(tokens, row + first, panels, number, sums, slot, first, 2)
+            else:
+                _products(tokens, row + first, panels, number, sums, slot, first, 1)
+        if number > 0:
+            _take(sums, 1 - slot, factors, count, best, document, number - 1)
+    number = len(panels) - 1
+    _take(sums, number % 2, factors, count, best, document, number)
 
 
 @kernel()
@@ -190,26 +256,27 @@ def best_i8(
 ) -> None:
     """Do what ``_kernel.best_i8`` does, with panels of :func:`split_lanes`."""
     width = tokens.shape[1]
-    near = np.zeros((_CHUNK, (width + _STEP - 1) // _STEP * _STEP), np.int8)
+    wide = (width + _STEP - 1) // _STEP * _STEP
+    bytes_near, bytes_sums = _CHUNK * wide, 4 * _CHUNK * LANES * 4
+    space = np.zeros(LINE + bytes_near + bytes_sums, np.int8)
+    space = space[-space.ctypes.data % LINE :]
+    near = space[:bytes_near].reshape((_CHUNK, wide))
+    sums = space[bytes_near : bytes_near + bytes_sums].view(np.int32)
+    sums = sums.reshape((2, 2, _CHUNK, LANES))
+    in_place = width == wide and tokens.ctypes.data % LINE == 0
     _begin()
     for i in range(len(documents)):
         start, stop = offsets[documents[i]], offsets[documents[i] + 1]
         for low in range(start, stop, _CHUNK):
-            high = min(low + _CHUNK, stop)
-            for row in range(low, high):
-                for column in range(width):
-                    near[row - low, column] = tokens[row, column]
-            factors = scales[low:high]
-            for number in range(len(panels)):
-                first, left = 0, high - low
-                while left > _ROWS:
-                    both = min(left, 2 * _ROWS)
-                    if number == 0:
-                        _fetch(tokens, high + first, both)
-                    _tiles(near, factors, first, both, panels, number, best, i, 2)
-                    first, left = first + both, left - both
-                if left > 0:
-                    _tiles(near, factors, first, left, panels, number, best, i, 1)
+            count = min(_CHUNK, stop - low)
+            factors = scales[low : low + count]
+            if in_place and low + _CHUNK <= len(tokens):
+                _chunk(tokens, low, factors, count, panels, sums, best, i)
+            else:
+                for row in range(count):
+                    for column in range(width):
+                        near[row, column] = tokens[low + row, column]
+                _chunk(near, 0, factors, count, panels, sums, best, i)
     _end()
 
 
@@ -224,4 +291,6 @@ def split_lanes(panels: npt.NDArray[np.int16]) -> npt.NDArray[np.int8]:
     parts[:, 0, : 2 * pairs] = (columns >> 8).astype(np.uint8)
     parts[:, 1, : 2 * pairs] = columns.astype(np.uint8)
     fours = parts.reshape(count, 2, -1, 4, LANES).transpose(0, 1, 2, 4, 3)
-    return np.ascontiguousarray(fours).view(np.int8)
+    out = lined(fours.shape, np.int8)
+    out.view(np.uint8)[...] = fours
+    return out

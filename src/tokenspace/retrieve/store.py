@@ -24,7 +24,7 @@ from typing import Any, BinaryIO, Literal, Protocol, Self, get_args
 import numpy as np
 import numpy.typing as npt
 
-from tokenspace.arrays import Floats1d, Floats2d, Ids, Ragged
+from tokenspace.arrays import Floats1d, Floats2d, Ids, Ragged, lined
 from tokenspace.errors import ConfigError, FormatError, InputError
 from tokenspace.io import replacing
 from tokenspace.jit import spread
@@ -110,7 +110,7 @@ class TokenStore:
         _check_codec(codec)
         if codec == "f32":
             return cls(np.asarray(docs.flat, np.float32), docs.offsets, np.zeros(0, np.float32))
-        tokens = np.empty(docs.flat.shape, _DTYPES[codec])
+        tokens = lined(docs.flat.shape, _DTYPES[codec])
         scales = np.empty(len(tokens) if codec == "i8" else 0, np.float32)
         for start in range(0, len(tokens), _BLOCK):
             block = slice(start, start + _BLOCK)
