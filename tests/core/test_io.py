@@ -52,9 +52,7 @@ def tables(draw: st.DrawFn) -> EmbeddingTable:
 
 
 @pytest.mark.parametrize("name", ["t.vec", "t.txt", "t.vec.gz", "t.bin", "t"])
-@settings(
-    deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=25
-)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=25)
 @given(made=tables())
 def test_every_format_gives_back_words_and_bits(
     name: str, made: EmbeddingTable, tmp_path: Path

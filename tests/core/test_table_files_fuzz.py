@@ -31,7 +31,6 @@ NUMBERS = [0, 1, 2, 3, 255, 2**16, 2**31 - 1, 2**31, 2**40, 2**62, 2**63 - 1, -1
 def settings_for(examples: int) -> settings:
     return settings(
         max_examples=int(os.environ.get("TOKENSPACE_FUZZ", examples)),
-        deadline=None,
         suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
     )
 

@@ -65,7 +65,6 @@ ODD = st.one_of(
 def settings_for(examples: int) -> settings:
     return settings(
         max_examples=int(os.environ.get("TOKENSPACE_FUZZ", examples)),
-        deadline=None,
         suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
     )
 

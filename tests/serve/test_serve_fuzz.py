@@ -20,7 +20,6 @@ from tokenspace.serve import Settings, create_app
 EXAMPLES = int(os.environ.get("TOKENSPACE_FUZZ", "25"))
 PATIENT = settings(
     max_examples=EXAMPLES,
-    deadline=None,
     derandomize="TOKENSPACE_FUZZ" not in os.environ,
     suppress_health_check=list(HealthCheck),
     database=None,
