@@ -1,4 +1,4 @@
-"""Edits that do the same to all words do it to the n-grams of a fastText model as well."""
+"""What edits do to words in no list they do to the n-grams of a fastText model as well."""
 
 from __future__ import annotations
 
@@ -10,7 +10,17 @@ import numpy as np
 import pytest
 
 from tokenspace.corpus import Corpus
-from tokenspace.edit import ABTT, ICA, LEACE, Align, HardDebias, Projection, SoftDebias, Whiten
+from tokenspace.edit import (
+    ABTT,
+    ICA,
+    LEACE,
+    Align,
+    DoubleHard,
+    HardDebias,
+    Projection,
+    SoftDebias,
+    Whiten,
+)
 from tokenspace.rng import stream
 from tokenspace.table import EmbeddingTable
 from tokenspace.word_sets import WordSets
@@ -69,15 +79,33 @@ def test_a_word_without_a_row_moves_as_the_others_do(source: EmbeddingTable, nam
 @pytest.mark.parametrize(
     "edit",
     [
-        lambda source: HardDebias()(source, definitional=SETS),
+        lambda source: HardDebias(equal=False)(source, definitional=SETS),
+        lambda source: HardDebias(k=2, unit=True)(source, definitional=SETS),
+        lambda source: DoubleHard(candidates=2, words=3, equal=False)(source, definitional=SETS),
         lambda source: SoftDebias()(source, definitional=SETS),
-        lambda source: Align()(source, target=turned(source)),
     ],
 )
-def test_what_is_not_the_same_for_all_words_loses_the_ngrams(
-    source: EmbeddingTable, edit: Any
-) -> None:
+def test_a_word_without_a_row_is_neutral(source: EmbeddingTable, edit: Any) -> None:
+    """The map of the n-grams' rows makes of neutral words what the edit did, but for length."""
     result = edit(source)
+    rows = source.subwords.rows
+    assert np.linalg.matrix_rank(rows - rows.mean(axis=0)) == source.shape[1]
+    affine, *_ = np.linalg.lstsq(
+        np.hstack([rows, np.ones((len(rows), 1))]), result.subwords.rows, rcond=None
+    )
+    listed = {word for words in SETS for word in words}
+    neutral = [i for i, word in enumerate(source.vocab.tokens) if word not in listed]
+    assert len(neutral) == 10
+    ours = np.hstack([source.vectors[neutral], np.ones((10, 1))]) @ affine
+    theirs = result.vectors[neutral]
+    cosines = (ours * theirs).sum(axis=1)
+    cosines /= np.linalg.norm(ours, axis=1) * np.linalg.norm(theirs, axis=1)
+    np.testing.assert_allclose(cosines, 1, atol=1e-4)
+    assert np.abs(result.subwords.vectors(LATER) - source.subwords.vectors(LATER)).max() > 1e-3
+
+
+def test_a_shift_by_the_length_of_a_row_loses_the_ngrams(source: EmbeddingTable) -> None:
+    result = Align()(source, target=turned(source))
     assert result.subwords is None
     assert any("n-grams" in line for line in result.notes["report"]["notes"])
 

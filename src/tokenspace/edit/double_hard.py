@@ -22,7 +22,8 @@ Departures from the paper
 What leans is told by g, not by the nearness to she and he alone. The direction g is found again
 after each trial, so that what hard debiasing takes out is what the pairs differ in then. The code
 takes u_i^T w off, without the mean in it; the paper's formula is the one here. The clusters are
-those of vectors at length 1, the best of ten starts.
+those of vectors at length 1, the best of ten starts. Words that only their n-grams tell (a fastText
+model's) are neutral.
 
 Cost
 ----
@@ -59,7 +60,7 @@ from tokenspace.word_sets import WordSets
 from ._hard import hard
 from ._spectrum import covariance, mapped, mean_of
 from ._subspace import remove, subspace, unit
-from ._words import Lists, bias_of, edited, rows_of, usable
+from ._words import Affine, Lists, bias_of, edited, rows_of, usable
 from .residual import two_clusters
 
 __all__ = ["DoubleHard"]
@@ -116,7 +117,8 @@ class DoubleHard(Recipe):
         ]
         best = int(np.argmin(aligned))
         u = U[best : best + 1]
-        rest = source.replace(vectors=mapped(source, words, mu, np.eye(source.shape[1]) - u.T @ u))
+        W = remove(np.eye(source.shape[1]), u)
+        rest = source.replace(vectors=mapped(source, words, mu, W))
         now = lists.subspace(rest, 1)
         vectors, more = hard(rest, lists, now.basis, equal=self.equal, as_unit=self.unit)
         metrics = {
@@ -128,7 +130,9 @@ class DoubleHard(Recipe):
             "explained": float(now.shares[0]),
         }
         said = [lists.compared(source, found), *lists.lines, *more]
-        return edited(self, source, vectors, metrics, said, missing=lists.missing)
+        W = remove(W, now.basis)
+        affine = Affine(W, -mu @ W)
+        return edited(self, source, vectors, metrics, said, affine=affine, missing=lists.missing)
 
     def _leaning(
         self, source: EmbeddingTable, lists: Lists, g: Values
@@ -163,10 +167,10 @@ class DoubleHard(Recipe):
     ) -> float:
         """Return the share of leaning words that 2-means puts with their side, without u and g."""
 
-        def without(ids: Ids) -> Values:
+        def rest(ids: Ids) -> Values:
             return remove(np.asarray(source.vectors[ids], np.float64) - mu, u)
 
-        g = subspace([unit(without(ids)) for ids in lists.definitional]).basis
-        apart = two_clusters(unit(remove(unit(without(leaning)), g)), self.seed)
+        g = subspace([unit(rest(ids)) for ids in lists.definitional]).basis
+        apart = two_clusters(unit(remove(unit(rest(leaning)), g)), self.seed)
         share = float((apart == side).mean())
         return max(share, 1 - share)

@@ -28,7 +28,8 @@ list, w_B would be 0 and the sides of a pair would be chosen by its order. Sets 
 the order of the file, the casings of a set as written, lower, Title, UPPER; a word in several sets
 has the values of the last, and is named in the report (the code's order is not defined). A set of
 which a word is exactly in the middle has no sides: it stays as it is, and is named too. Special
-tokens, rows without a token and zero rows are left alone.
+tokens, rows without a token and zero rows are left alone. A word that only its n-grams tell (a
+fastText model's) is neutral: theirs lose the subspace.
 
 Cost
 ----
@@ -54,13 +55,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
+import numpy as np
+
 from tokenspace.recipe import Range, Recipe
 from tokenspace.table import EmbeddingTable
 from tokenspace.word_sets import WordSets
 
 from ._hard import hard
-from ._subspace import chance
-from ._words import Lists, bias_of, edited
+from ._subspace import chance, remove
+from ._words import Affine, Lists, bias_of, edited
 
 __all__ = ["HardDebias"]
 
@@ -105,4 +108,6 @@ class HardDebias(Recipe):
             "neutral_words": float(lists.neutral.sum()),
             "explained": float(found.shares[: self.k].sum()),
         }
-        return edited(self, source, vectors, metrics, said, missing=lists.missing)
+        width = source.shape[1]
+        affine = Affine(remove(np.eye(width), found.basis), np.zeros(width))
+        return edited(self, source, vectors, metrics, said, affine=affine, missing=lists.missing)

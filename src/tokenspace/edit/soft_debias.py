@@ -28,7 +28,8 @@ The paper gives lambda = 0.2 as such, but the first term grows with V^2 and the 
 leaves the semidefinite program to a general solver; here accelerated projected gradient descent
 runs on Z, whose condition number is the root of that of X, from Z = A with step 1 / (2 + 2 lambda
 |Q| |b b^T|), until a step changes Z by less than 1e-7 of it. Every row keeps its own length unless
-``unit`` is set. Words in no list are neutral; definitional words and those to equalise are not.
+``unit`` is set. Words in no list are neutral; definitional words and those to equalise are not. T
+also multiplies the n-grams of a fastText model.
 
 Cost
 ----
@@ -62,7 +63,7 @@ from tokenspace.table import EmbeddingTable
 from tokenspace.word_sets import WordSets
 
 from ._subspace import chance, span, unit
-from ._words import Lists, bias_of, blocks, edited, lengths, usable
+from ._words import Affine, Lists, bias_of, blocks, edited, lengths, usable
 
 __all__ = ["SoftDebias", "solve"]
 
@@ -135,6 +136,7 @@ class SoftDebias(Recipe):
             vectors,
             metrics,
             said,
+            affine=Affine(T, np.zeros(d)),
             missing=lists.missing,
             directions=(found.basis @ T).tolist(),
         )
