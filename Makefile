@@ -25,7 +25,7 @@ demo: .venv/.base  ## build a space from Python's own documentation and ask it t
 
 setup: .venv/.dev  ## .venv with the package and everything that development needs
 
-peers: .venv/.peers $(foreach p,mergekit wechsel deepfocus transtokenizers fastplaid pylate fasttext glove model2vec pretense wefe mteb,.peers/$(p)/.done)  ## the libraries that benchmarks compare with
+peers: .venv/.peers $(foreach p,mergekit wechsel deepfocus transtokenizers fastplaid pylate fasttext glove model2vec pretense angle defsentplus wefe mteb langchain,.peers/$(p)/.done)  ## the libraries that benchmarks compare with
 
 check: .venv/.dev  ## lint, formatting, types
 	$(BIN)/ruff check .
@@ -119,7 +119,8 @@ clean:  ## remove what the targets above made, except .venv and .peers
 .peers/model2vec/.done: | .venv/bin/python
 	@echo "Installing model2vec into .peers/model2vec ..."
 	@test -x .peers/model2vec/bin/python || $(BIN)/python -m venv .peers/model2vec
-	@.peers/model2vec/bin/python -m pip install -qq --disable-pip-version-check model2vec==0.10.0
+	@.peers/model2vec/bin/python -m pip install -qq --disable-pip-version-check \
+	    torch==2.13.0 'model2vec[distill,quantization]==0.10.0'
 	@touch $@
 
 .peers/wefe/.done: | .venv/bin/python
@@ -136,6 +137,37 @@ clean:  ## remove what the targets above made, except .venv and .peers
 	    $(BIN)/python -c "$$where" > "$$(.peers/mteb/bin/python -c "$$where")/tokenspace-venv.pth"
 	@.peers/mteb/bin/python -m pip install -qq --disable-pip-version-check -c constraints.txt \
 	    mteb==2.26.24
+	@touch $@
+
+# LangChain sees the packages of .venv in the same way.
+.peers/langchain/.done: constraints.txt | .venv/.dev
+	@echo "Installing LangChain into .peers/langchain ..."
+	@test -x .peers/langchain/bin/python || $(BIN)/python -m venv .peers/langchain
+	@where='import sysconfig; print(sysconfig.get_path("purelib"))'; \
+	    $(BIN)/python -c "$$where" > "$$(.peers/langchain/bin/python -c "$$where")/tokenspace-venv.pth"
+	@.peers/langchain/bin/python -m pip install -qq --disable-pip-version-check -c constraints.txt \
+	    langchain-huggingface==1.2.3
+	@touch $@
+
+# DefSent+ is published as scripts without a licence: it is fetched there and run there, no more.
+DEFSENTPLUS ?= https://github.com/ryuliuxiaodong/DefSent-Plus
+.peers/defsentplus/.done: | .venv/.dev
+	@echo "Fetching DefSent+ into .peers/defsentplus ..."
+	@test -x .peers/defsentplus/bin/python || $(BIN)/python -m venv .peers/defsentplus
+	@where='import sysconfig; print(sysconfig.get_path("purelib"))'; \
+	    $(BIN)/python -c "$$where" > "$$(.peers/defsentplus/bin/python -c "$$where")/tokenspace-venv.pth"
+	@rm -rf .peers/defsentplus/src
+	@if git clone -q "$(DEFSENTPLUS)" .peers/defsentplus/src && \
+	    git -C .peers/defsentplus/src checkout -q 18785dd40225984f42944116c44d5b271cde0b94; \
+	then touch $@; \
+	else echo "DefSent+ is left out: it needs git and $(DEFSENTPLUS)" >&2; rm -rf .peers/defsentplus; fi
+
+# AnglE wants an older transformers.
+.peers/angle/.done: | .venv/bin/python
+	@echo "Installing AnglE into .peers/angle ..."
+	@test -x .peers/angle/bin/python || $(BIN)/python -m venv .peers/angle
+	@.peers/angle/bin/python -m pip install -qq --disable-pip-version-check \
+	    torch==2.13.0 angle-emb==0.6.1
 	@touch $@
 
 .peers/pretense/.done: | .venv/bin/python

@@ -540,6 +540,13 @@ CATALOG = (
     ),
     Entry(
         "encode",
+        "defsent",
+        "tokenspace.encode.defsent:DefSent",
+        "arXiv:2405.16153",
+        "Train a text encoder on a dictionary: a definition's vector has to name its entry.",
+    ),
+    Entry(
+        "encode",
         "distil",
         "tokenspace.encode.distil:Distil",
         "Model2Vec, 2024",

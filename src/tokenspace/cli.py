@@ -60,6 +60,9 @@ FAMILY_VERBS = {
     "encode": {
         "classify": ("encode.commands", "Name the class of texts, and the words that tell it."),
         "diff": ("encode.diff_commands", "Say where the weights changed in training."),
+        "isotropy": ("encode.isotropy_commands", "Say how evenly vectors fill their space."),
+        "lexical": ("encode.lexical_commands", "Write the words that a model names for search."),
+        "merge": ("encode.merge_commands", "Mix a model with one that was trained from it."),
         "onnx": ("encode.run_commands", "Convert a text encoder to ONNX, also in int8."),
         "run": ("encode.run_commands", "Turn a file of texts into a file of vectors, fast."),
         "grid": ("encode.shorten_commands", "Print what a model is worth at each depth and width."),
@@ -71,6 +74,8 @@ FAMILY_VERBS = {
         "pool": ("retrieve.commands", "Keep fewer token vectors of every document."),
         "encode": ("retrieve.encoder_commands", "Turn lines of text into token vectors."),
         "finetune": ("retrieve.encoder_commands", "Train an encoder to need few vectors a text."),
+        "hybrid": ("retrieve.hybrid_commands", "Index texts by a vector and words together."),
+        "search": ("retrieve.hybrid_commands", "Find the texts of such an index for a question."),
     },
     "words": {
         "disambiguate": ("words.sense_commands", "Tell which senses the words of a text have."),
@@ -191,6 +196,7 @@ INPUTS = {
     "Ids": "whole numbers, one for every row: one a line, an .npy, or a table with counts",
     "Checkpoint": "a model: directory, package or hub id",
     "Corpus": "text: files (also packed), folders, - for standard input, or table.csv#FIELD",
+    "Definitions": "a dictionary: a table with columns entry and definition, or lines of both",
     "Examples": "texts to learn from: lines, or a table with columns such as anchor and positive",
     "EmbeddingTable": "vectors: a table, a file of word vectors, or a model",
     "Hypernet": "a network that tokenspace hypernet made",
@@ -209,7 +215,7 @@ def _input_option(item: Evidence) -> click.Option:
     return click.Option(
         ["--" + item.name.replace("_", "-")],
         required=item.required and item.positional,  # of the others the recipe says what it lacks
-        multiple=item.kind in ("Corpus", "Examples", "Pairs"),
+        multiple=item.kind in ("Corpus", "Definitions", "Examples", "Pairs"),
         metavar="PATH",
         help=INPUTS.get(item.kind, f"{item.kind} to load")
         + ("" if item.required else " (optional)"),

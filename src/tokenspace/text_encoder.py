@@ -94,11 +94,20 @@ class Tally:
     """What a network counts while it encodes.
 
     ``tokens`` it computed, special ones and those of prompts included and padding not; ``cut`` is
-    how many texts were longer than it takes.
+    how many texts were longer than it takes, ``beyond`` how many than it is advised for.
     """
 
     tokens: int = 0
     cut: int = 0
+    beyond: int = 0
+
+    def told(self, texts: int) -> list[str]:
+        """Return what has to be said of so many ``texts``, a sentence each."""
+        ends = {
+            "were cut at the model's limit": self.cut,
+            "are so long that this model's vectors get worse": self.beyond,
+        }
+        return [f"{count} of {texts} texts {end}" for end, count in ends.items() if count]
 
 
 def check_texts(texts: Sequence[str], *, first: int = 0) -> None:

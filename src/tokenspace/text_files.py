@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bz2
+import codecs
 import gzip
 import lzma
 import sys
@@ -10,8 +11,9 @@ import tempfile
 import zlib
 from collections.abc import Iterator, Sequence
 from functools import cache
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import Literal
 
 from .errors import ConfigError, FormatError, InputError
 from .rows import TABLES, Row, csv_rows, json_rows, parquet_rows, text_of
@@ -29,8 +31,9 @@ class TextFiles:
 
     A table (``.jsonl``, ``.csv``, ``.tsv``, ``.parquet``) gives the field ``text`` of every row,
     or the one that is named after a ``#``: ``reviews.csv#body``; any other file one text a line.
-    A file may be packed (``.gz``, ``.bz2``, ``.xz``). Of a folder, the text files are taken, in
-    the order of their names: those that end in ``.txt`` or are packed. ``-`` is standard input.
+    A file may be packed (``.gz``, ``.bz2``, ``.xz``), and is UTF-8, or UTF-16 where its first two
+    bytes say so. Of a folder, the text files are taken, in the order of their names: those that end
+    in ``.txt`` or are packed. ``-`` is standard input.
 
     A row whose field is null has no text and is left out, or is an empty text where ``whole`` is
     given, so that texts have the numbers of the rows.
@@ -155,7 +158,9 @@ def _decoded(path: Path, errors: Errors, *, cut: bool = True) -> Iterator[str]:
 def _blocks(path: Path, cut: bool) -> Iterator[bytes]:
     """Yield a file in blocks of whole lines; to ``cut`` is to end one in a very long line."""
     try:
-        with _opened(path) as file:
+        with _opened(path) as packed:
+            wide = packed.peek(2)[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+            file = codecs.EncodedFile(packed, "utf-8", "utf-16") if wide else packed
             rest = b""
             while read := file.read(BLOCK):
                 rest += read
@@ -169,6 +174,11 @@ def _blocks(path: Path, cut: bool) -> Iterator[bytes]:
                 yield rest
     except (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile) as fault:
         raise _damaged(path, fault) from fault
+    except UnicodeError as fault:
+        raise InputError(
+            f"{path}: begins as UTF-16 and goes on otherwise ({fault})",
+            hint="convert the file to UTF-8",
+        ) from fault
     except OSError as fault:
         if path.suffix.lower() != ".bz2" or fault.errno is not None:
             raise
@@ -182,7 +192,7 @@ def _damaged(path: Path, fault: Exception) -> FormatError:
     )
 
 
-def _opened(path: Path) -> BinaryIO | gzip.GzipFile | bz2.BZ2File | lzma.LZMAFile:
+def _opened(path: Path) -> BufferedReader | gzip.GzipFile | bz2.BZ2File | lzma.LZMAFile:
     if not path.is_file():
         raise InputError(f"{path}: no such file", hint="check the path")
     match path.suffix.lower():

@@ -18,6 +18,7 @@ from tokenizers import Tokenizer
 from tokenspace import catalog
 from tokenspace.arrays import Ragged
 from tokenspace.corpus import Corpus
+from tokenspace.definitions import Definitions
 from tokenspace.examples import Examples
 from tokenspace.pairs import Pairs
 from tokenspace.recipe import Recipe, apply, knobs
@@ -86,6 +87,8 @@ def _parts(value: Any) -> Iterator[np.ndarray | bytes]:
         yield from (
             (f"{name}\0" + "\0".join(column)).encode() for name, column in value.columns.items()
         )
+    elif isinstance(value, Definitions):
+        yield from ("\0".join([entry, *texts, "\n"]).encode() for entry, texts in value)
     elif isinstance(value, Pairs):
         yield from (f"{source}\0{target}\0".encode() for source, target in value)
     elif isinstance(value, Hypernet):

@@ -139,6 +139,17 @@ def test_padding_and_prompt_do_not_count() -> None:
         assert not nothing.any()
 
 
+def test_padding_is_not_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+    made, seen = net(), []
+    whole = LatentAttention._whole
+    monkeypatch.setattr(
+        LatentAttention, "_whole", lambda self, X: seen.append(len(X)) or whole(self, X)
+    )
+    encoded(made, states(), MASK)
+    encoded(made, states(), MASK, prompt_length=1)
+    assert seen == [int(MASK.sum()), int(MASK.sum()) - len(MASK)]
+
+
 def test_gradients() -> None:
     made = net()
     assert torch.autograd.gradcheck(lambda x: encoded(made, x, MASK), (states().requires_grad_(),))

@@ -10,6 +10,7 @@ import pytest
 import torch
 import transformers as tf
 
+from tokenspace.encode import token_prepending as tp
 from tokenspace.encode.token_prepending import TokenPrepending
 from tokenspace.encode.trial import bag
 from tokenspace.errors import ConfigError, InputError
@@ -133,6 +134,47 @@ def test_the_prompt_is_around_the_text_and_the_text_is_cut_first() -> None:
     [pieces] = encoder.tokens(["one two"])
     assert pieces[0][1] == 0
     assert all(end <= len("one two") for _, _, end in pieces)
+
+
+def test_meta_is_the_mean_over_its_prompts(tmp_path: Path, monkeypatch) -> None:
+    from sentence_transformers import SentenceTransformer
+
+    prompts, texts = tp.PROMPTS["meta"], [CORPUS[0], "", "one", "two?"]  # none is cut
+    assert len(prompts) == 8
+    model, single = decoder(), []
+    for sides in prompts:
+        monkeypatch.setitem(tp.PROMPTS, "eol", (sides,))
+        single.append(TokenPrepending(exit=3, layers=4)(model).encode(texts))
+    encoder = TokenPrepending(exit=3, layers=4, template="meta")(model)
+    found = encoder.encode(texts, batch_size=2)
+    np.testing.assert_allclose(found, np.mean(single, axis=0), atol=1e-5)
+    encoder.save(tmp_path / "out")
+    again = load_encoder(str(tmp_path / "out")).encode(texts, batch_size=2)
+    np.testing.assert_array_equal(again, found)
+    stock = SentenceTransformer(str(tmp_path / "out"), trust_remote_code=True, device="cpu")
+    for side in ("left", "right"):
+        stock.tokenizer.padding_side = side
+        np.testing.assert_allclose(stock.encode(texts), found, atol=1e-5)
+    others = [len(before) + len(after) for before, after in stock[0].templates]
+    assert max(others) <= sum(stock[0].own)  # a text that fits into one fits into every prompt
+
+
+def test_long_texts_are_counted_once(caplog, monkeypatch) -> None:
+    encoder = TokenPrepending(exit=2, layers=3)(decoder())
+    monkeypatch.setattr(encoder.body, "advised", 30)
+    texts = ["a " * 40, "one", "a " * 50]
+    encoder.encode(texts, batch_size=1)
+    said = [record.message for record in caplog.records]
+    assert said == ["2 of 3 texts are so long that this model's vectors get worse"]
+    caplog.clear()
+    encoder.encode(texts[1:2])
+    assert not caplog.records
+    assert encoder.body.first.advised == 256
+
+
+def test_a_start_before_all_layers_is_warned_of(caplog) -> None:
+    TokenPrepending(start=0, exit=2, layers=3)(decoder())
+    assert "equal for all texts" in caplog.text
 
 
 def test_the_placeholder_is_the_mean_or_drawn_by_the_seed() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,8 @@ import torch
 from tokenspace.corpus import Corpus
 from tokenspace.encode.domain_words import DomainWords, append
 from tokenspace.encode.trial import bag
-from tokenspace.encode.tvec import TVEC, triplet_figures, triplets_of
+from tokenspace.encode.triplets import triplet_figures, triplets_of
+from tokenspace.encode.tvec import TVEC, general_figures
 from tokenspace.encode.tvec_net import SpringLoss, widened
 from tokenspace.errors import ConfigError, InputError
 from tokenspace.examples import Examples
@@ -211,8 +213,8 @@ def test_a_widened_model_is_saved_for_stock_sentence_transformers(tmp_path: Path
 
     whole = model()
     before = whole.encode(FIELD)
-    recipe = TVEC(steps=3, batch=8, lr=1e-3, tokens=2, least=2, threads=1)
-    tuned = recipe(whole, examples=PAIRS, corpus=Corpus(FIELD))
+    recipe = TVEC(steps=3, batch=8, lr=1e-3, tokens=2, threads=1)
+    tuned = recipe(whole, examples=PAIRS, corpus=Corpus(FIELD * 3))
     np.testing.assert_array_equal(whole.encode(FIELD), before)
     assert tuned.metrics["tokens_added"] == 2
     assert len(tuned.tokens(["zqxw"])[0]) == 1
@@ -236,6 +238,87 @@ def test_what_is_held_out_is_not_learned_from(monkeypatch: pytest.MonkeyPatch) -
     assert found["held_out"] == sum(p in away for p in PAIRS.columns["positive"]) > 0
     few = PAIRS.take(range(12))
     assert TVEC(**TVEC.tiny)(model(), examples=few).metrics["held_out"] == 0
+
+
+@pytest.mark.parametrize("kind", ["texts", "pairs", "scored", "labelled"])
+def test_general_examples_are_replayed_by_their_share(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tokenspace.encode import tvec_net
+    from tokenspace.nn import sentence
+
+    columns = {"anchor": PAIRS.columns["anchor"][:30], "positive": PAIRS.columns["positive"][:30]}
+    given = {
+        "texts": GIVEN["general"],
+        "pairs": Examples(columns),
+        "scored": Examples(columns, scores=[i / 30 for i in range(30)]),
+        "labelled": GIVEN["tasks"].take(range(30)),
+    }[kind]
+    sizes: dict[str, int] = {}
+    steps: list[str] = []
+    real = sentence.fine_tune
+
+    def told(made, data, losses, **more):
+        sizes.update({name: len(rows) for name, rows in data.items()})
+        return real(made, data, losses, **more)
+
+    def counted(name, kind):
+        whole = kind.forward
+        monkeypatch.setattr(
+            kind, "forward", lambda self, *given: steps.append(name) or whole(self, *given)
+        )
+
+    monkeypatch.setattr(sentence, "fine_tune", told)
+    counted("field", tvec_net.SpringLoss)
+    counted("general", tvec_net.Replay)
+    recipe = TVEC(steps=20, batch=8, lr=1e-3, replay=0.5, threads=1)
+    found = recipe(model(), examples=PAIRS, general=given).metrics
+    assert sizes["general"] == sizes["field"]
+    assert len(steps) == 20
+    assert 3 <= steps.count("general") <= 17  # each with the chance of one half
+    assert 0 < found["drift"] < 1
+    assert 0 <= found["neighbours"] <= 1
+    assert ("spearman" in found) == ("spearman_before" in found) == (kind == "scored")
+    sizes.clear()
+    none = replace(recipe, replay=0.0, steps=3)(model(), examples=PAIRS, general=given).metrics
+    assert set(sizes) == {"field"}
+    assert none["drift"] > 0
+
+
+def test_general_figures_by_hand() -> None:
+    before = Fixed({"a": [1, 0], "b": [0, 1], "c": [3, 4]})
+    after = Fixed({"a": [2, 0], "b": [1, 0], "c": [3, 4]})
+    given = Examples(
+        {"anchor": ["a", "a", "b"], "positive": ["b", "c", "c"]}, scores=[0.0, 0.5, 1.0]
+    )
+    found = general_figures(before, after, given)
+    assert found["drift"] == pytest.approx(1 - (1 + 0 + 1) / 3)
+    assert found["neighbours"] == 1.0  # with three texts, both others are near
+    assert found["spearman_before"] == pytest.approx(1.0)  # 0, 0.6, 0.8
+    assert found["spearman"] == pytest.approx(-math.sqrt(3) / 2)  # 1, 0.6, 0.6
+
+
+def test_what_is_watched_is_not_replayed(monkeypatch: pytest.MonkeyPatch) -> None:
+    from tokenspace.encode import tvec, tvec_net
+
+    seen: dict[str, set[str]] = {}
+    replay, figures = tvec_net.replay, tvec.general_figures
+    monkeypatch.setattr(
+        tvec_net,
+        "replay",
+        lambda spring, given, rows, **more: (
+            seen.update(replayed=set(given.texts)) or replay(spring, given, rows, **more)
+        ),
+    )
+    monkeypatch.setattr(
+        tvec,
+        "general_figures",
+        lambda a, b, given: seen.update(watched=set(given.texts)) or figures(a, b, given),
+    )
+    TVEC(**TVEC.tiny)(model(), examples=PAIRS, general=GIVEN["general"])
+    assert len(seen["watched"]) >= 3
+    assert not seen["watched"] & seen["replayed"]
+    assert seen["watched"] | seen["replayed"] == set(GIVEN["general"].texts)
 
 
 def test_training_widens_the_margin_and_the_spring_limits_how_far_it_goes() -> None:
@@ -272,6 +355,8 @@ def test_bad_input() -> None:
         tiny(whole, examples=GIVEN["tasks"])
     with pytest.raises(InputError, match="no word"):
         tiny(whole, examples=PAIRS, corpus=Corpus(["12 !", "_"]))
+    with pytest.raises(InputError, match="general: 2 different texts"):
+        tiny(whole, examples=PAIRS, general=Examples({"text": ["a", "b", "a"]}))
     with pytest.raises(InputError, match="no pretrained network"):
         tiny(GIVEN["encoder"], examples=PAIRS)
 

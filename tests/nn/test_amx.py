@@ -14,7 +14,7 @@ from torch import nn
 from tokenspace.nn import amx
 from tokenspace.nn.encoder import load_encoder
 
-PLAIN = {name: getattr(amx, name) for name in ("_begin", "_end", "_block")}
+PLAIN = {name: getattr(amx, name) for name in ("begin", "end", "_block")}
 
 
 @pytest.fixture
@@ -174,3 +174,13 @@ def test_an_encoder_uses_it_for_many_tokens(bert, python, monkeypatch):
     monkeypatch.setattr(amx, "_LEAST", 10**9)
     np.testing.assert_allclose(found, encoder.encode(texts), atol=1e-5)
     assert not calls
+
+
+def test_all_texts_count_and_not_those_of_a_slice(bert, monkeypatch):
+    encoder, asked = load_encoder(str(bert), device="cpu"), []
+    monkeypatch.setattr("tokenspace.nn.encoder._SLICE", 2)
+    monkeypatch.setattr(amx, "worthwhile", lambda weights, tokens: asked.append(tokens) or False)
+    texts = ["the sea is blue"] * 5
+    encoder.encode(texts)
+    length = len(encoder.body.tokenizer.encode(texts[0]))
+    assert asked == [5 * length] * 3  # of slices of 2, 2 and 1

@@ -57,7 +57,8 @@ def test_learns_the_known_optimum():
     torch.testing.assert_close(module[0].bias.data, torch.tensor([3.0]).double(), atol=1e-3, rtol=0)
 
 
-def test_equals_a_hand_written_loop():
+@pytest.mark.parametrize("eps", [1e-8, 1e-2])
+def test_equals_a_hand_written_loop(eps):
     """AdamW by its equations: decay, two moments, both corrected; clipped by the whole norm."""
     batches, _ = problem()
     module, lr, decay, clip, total, warmup = network(), 0.1, 0.3, 0.7, 5, 2
@@ -65,8 +66,9 @@ def test_equals_a_hand_written_loop():
     first = [torch.zeros_like(p) for p in theta]
     second = [torch.zeros_like(p) for p in theta]
     ticks = steps(
-        module, squared, batches, lr=lr, total=total, warmup=warmup, clip=clip, weight_decay=decay
-    )
+        module, squared, batches, lr=lr, total=total, warmup=warmup, clip=clip, weight_decay=decay,
+        eps=eps,
+    )  # fmt: skip
     for t, (tick, (inputs, targets)) in enumerate(zip(ticks, itertools.cycle(batches)), start=1):
         weight, bias = theta
         error = inputs @ weight.T + bias - targets
@@ -79,7 +81,7 @@ def test_equals_a_hand_written_loop():
             second[i] = 0.999 * second[i] + 0.001 * scaled.square()
             if theta[i].ndim > 1:  # no decay on the bias
                 theta[i] = theta[i] * (1 - eta * decay)
-            step = (first[i] / (1 - 0.9**t)) / ((second[i] / (1 - 0.999**t)).sqrt() + 1e-8)
+            step = (first[i] / (1 - 0.9**t)) / ((second[i] / (1 - 0.999**t)).sqrt() + eps)
             theta[i] = theta[i] - eta * step
         assert tick.lr == pytest.approx(eta, abs=1e-12)
         assert tick.loss == pytest.approx(float(error.square().mean()), rel=1e-9)

@@ -7,6 +7,7 @@ from importlib.util import find_spec
 needed = {
     "test_evaluation_peers.py": "gensim",
     "test_fastembed.py": "fastembed",
+    "test_langchain.py": "langchain_huggingface",
     "test_metrics_peers.py": "pytrec_eval",
     "test_mteb_peer.py": "mteb",
     "test_tables.py": "gensim",

@@ -15,8 +15,10 @@ EVIDENCE = {
     "corpus": "Corpus",
     "model": "PretrainedEncoder",
     "decoder": "PretrainedEncoder",
+    "definitions": "Definitions",
     "examples": "Examples",
     "tasks": "Examples",
+    "general": "Examples",
     "table": "EmbeddingTable",
     "encoder": "TextEncoder",
     "labels": "Labels",
@@ -26,7 +28,8 @@ EVIDENCE = {
 
 ``model`` is a pretrained network that the method changes or goes on to train, ``decoder`` one that
 was made to go on with a text, ``encoder`` anything that turns texts into vectors, whatever it is
-made of. ``tasks`` are examples of another kind, which come in once those of the first are learned.
+made of. ``tasks`` are examples of another kind, which come in once those of the first are learned;
+``general`` are examples of no field, which a model knows and is to know afterwards.
 """
 
 

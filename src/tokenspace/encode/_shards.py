@@ -33,11 +33,12 @@ CHARACTERS = 1 << 20  # of a shard at most, but for its last text: a minute or t
 
 
 class Shard(NamedTuple):
-    """The vectors of consecutive texts, and what was counted: tokens, and texts that were cut."""
+    """The vectors of consecutive texts, and what was counted, as in ``Tally``."""
 
     vectors: Floats2d
     tokens: int
     cut: int
+    beyond: int = 0
 
 
 class Item(NamedTuple):
@@ -170,12 +171,11 @@ class Parts:
     def read(self, number: int) -> Shard:
         """Return a shard, mapped into memory."""
         tensors = read_tensors(self.path(number))
-        tokens, cut = tensors["counts"].tolist()
-        return Shard(np.asarray(tensors["vectors"], np.float32), tokens, cut)
+        return Shard(np.asarray(tensors["vectors"], np.float32), *tensors["counts"].tolist())
 
     def write(self, number: int, shard: Shard) -> None:
         """Keep a shard: whole or not at all, whatever happens."""
-        counts = np.array([shard.tokens, shard.cut], np.int64)
+        counts = np.array(shard[1:], np.int64)
         save_tensors(self.path(number), {"vectors": shard.vectors, "counts": counts})
         durable.sync(self.path(number))
 

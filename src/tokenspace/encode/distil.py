@@ -174,8 +174,9 @@ def _alone(encoder: TextEncoder, vocab: Vocabulary, rows: int) -> Floats2d:
     """Return e less its mean, (rows, H); zero for what is not text."""
     surfaces = [surface.decode("utf-8", "ignore").strip() for surface in vocab.surfaces]
     ids = [i for i, text in enumerate(surfaces) if text and i not in vocab.specials]
-    texts = [surfaces[i] for i in ids]
-    found = _encoded(encoder, texts)
+    places: dict[str, int] = {}  # of each text once: ``s`` and ``##s`` are one
+    rows_of = [places.setdefault(surfaces[i], len(places)) for i in ids]
+    found = _encoded(encoder, list(places))[rows_of]
     found = found - found.mean(axis=0, dtype=np.float64).astype(np.float32)
     if np.abs(found).max(initial=0) <= 1e-6:
         raise InputError(

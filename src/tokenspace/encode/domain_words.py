@@ -18,7 +18,7 @@ from tokenizers import AddedToken, Tokenizer
 
 from tokenspace.errors import InputError
 
-__all__ = ["DomainWords", "append"]
+__all__ = ["DomainWords", "append", "cut"]
 
 _WORD = re.compile(r"\w*[^\W\d_]\w*")
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -97,6 +97,11 @@ def append(tokenizer: Any, words: Sequence[str]) -> list[int]:
         ]
     )
     return [int(i) for i in tokenizer.convert_tokens_to_ids(list(words))]
+
+
+def cut(words: Sequence[str], tokenizer: Tokenizer) -> dict[str, tuple[int, ...]]:
+    """Return the ids of the pieces that a tokenizer cuts each word into, inside a text."""
+    return _cut(words, _plain(tokenizer))
 
 
 def _plain(tokenizer: Tokenizer) -> Tokenizer:

@@ -41,6 +41,9 @@ training text, W (D, D'), and its k strongest words I; a query keeps all words::
 
     s(q, d) = (W' h_q) (W' h_d) + sum over v in I_d of mu_q[v] mu_d[v]
 
+``tokenspace retrieve hybrid`` makes such an index of files of text, and ``encode lexical`` a
+SparseEncoder of the words alone.
+
 Departures from the paper
 -------------------------
 - A text of more than ``longest`` tokens is cut into equal pieces; the authors' code drops the rest.
@@ -69,8 +72,8 @@ encoder is a start and no end: before fine-tuning the mean of the states may fin
 From random weights it needs many millions of tokens. In the claim's experiment, which has two, the
 decoder keeps [CLS] as good as it was before any training, where a network of random weights is a
 random projection of its words; masked words alone ruin it, and nothing there is better than the
-mean of the untrained states. ``undertrained`` says where a loss did not even fall below that of a
-unigram.
+mean of the untrained states. Its words find more than [CLS] in as many bytes, and TF-IDF more than
+both together. ``undertrained`` says where a loss did not even fall below that of a unigram.
 
 Reference
 ---------
@@ -101,9 +104,10 @@ from tokenspace.recipe import Range, Recipe
 from tokenspace.sgd import below
 from tokenspace.text_encoder import PretrainedEncoder, TextEncoder
 
+from ._batches import bucketed
+
 __all__ = ["NONE", "DupMAE", "Special", "Tokens", "collate", "tokenized", "unigram_losses"]
 
-POOL = 32  # batches that texts of like length are gathered among
 LEAST = 3  # tokens of a text that is learned from
 SAMPLE = 2048  # pieces whose vectors give the axes
 GROUP = 256  # texts that are tokenised at a time
@@ -210,17 +214,11 @@ class DupMAE(Recipe):
         """Yield batches of texts of like length, forever; every text once before any again."""
         lengths, step = np.diff(tokens.offsets), 0
         for epoch in count():
-            draw = rng.stream(self.seed, "batches", epoch)
-            order, found = draw.permutation(len(lengths)), []
-            for start in range(0, len(order), POOL * self.batch):
-                pool = order[start : start + POOL * self.batch]
-                pool = pool[np.argsort(lengths[pool], kind="stable")]
-                found += [pool[at : at + self.batch] for at in range(0, len(pool), self.batch)]
-            for index in draw.permutation(len(found)).tolist():
+            for chosen in bucketed(lengths, self.batch, rng.stream(self.seed, "batches", epoch)):
                 step += 1
                 yield collate(
                     tokens,
-                    found[index],
+                    chosen,
                     special,
                     masked=self.masked,
                     hidden=self.hidden,

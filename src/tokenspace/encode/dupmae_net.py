@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from pathlib import Path
+from itertools import count
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from safetensors import safe_open
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 from torch.nn.functional import dropout, embedding_bag, scaled_dot_product_attention
@@ -19,7 +18,7 @@ from tokenspace import rng
 from tokenspace.arrays import Floats2d
 from tokenspace.errors import InputError
 from tokenspace.nn.decoder import quicker_in_bf16
-from tokenspace.nn.duplex import ROOM, DuplexEncoder, body_network, new_head, option
+from tokenspace.nn.duplex import ROOM, DuplexEncoder, head_of, new_head, option
 from tokenspace.nn.layers import network_of
 from tokenspace.nn.quiet import quiet
 from tokenspace.nn.sentence import wrapped
@@ -47,20 +46,11 @@ __all__ = [
     "limit",
     "plain_tokenizer",
     "started",
-    "stored_head",
     "token_loss",
     "train",
 ]
 
 Arrays = npt.NDArray[Any]
-
-HEADS = (
-    ("cls.predictions.transform.dense", "cls.predictions.transform.LayerNorm", "cls.predictions"),
-    ("lm_head.dense", "lm_head.layer_norm", "lm_head"),
-    ("vocab_transform", "vocab_layer_norm", "vocab_projector"),
-    ("head.dense", "head.norm", "decoder"),
-)
-"""What BERT, RoBERTa (also MPNet), DistilBERT and ModernBERT call the parts of their heads."""
 
 
 class Parts(NamedTuple):
@@ -424,28 +414,6 @@ class Pretraining(nn.Module):
         return Q[:, :-1], KV
 
 
-def stored_head(folder: Path) -> dict[str, Tensor]:
-    """Return the head that a directory's language model has, or nothing where it has none."""
-    for file in sorted(folder.glob("*.safetensors")):
-        with safe_open(file, "pt") as tensors:
-            names = set(tensors.keys())
-            for dense, norm, out in HEADS:
-                wanted = {
-                    "dense.weight": f"{dense}.weight",
-                    "dense.bias": f"{dense}.bias",
-                    "norm.weight": f"{norm}.weight",
-                    "norm.bias": f"{norm}.bias",
-                    "bias": f"{out}.bias",
-                }
-                if {wanted["dense.weight"], wanted["norm.weight"], wanted["bias"]} <= names:
-                    return {
-                        ours: tensors.get_tensor(theirs).float()
-                        for ours, theirs in wanted.items()
-                        if theirs in names
-                    }
-    return {}
-
-
 def started(network: Any, recipe: DupMAE, longest: int, model: PretrainedEncoder) -> Pretraining:
     """Return the module to train: with the head and the decoder of ``model`` as far as it has them.
 
@@ -469,9 +437,7 @@ def _earlier(model: Any) -> dict[str, Tensor]:
     """Return the weights of head and decoder that came with a model."""
     if isinstance(model, DuplexEncoder):
         return {name: torch.tensor(value) for name, value in model.pretraining.items()}
-    folder = Path(str(getattr(body_network(model.body), "name_or_path", "")))
-    found = stored_head(folder) if folder.is_dir() else {}
-    return {f"head.{name}": value for name, value in found.items()}
+    return {f"head.{name}": value for name, value in head_of(model).items()}
 
 
 def kept(module: Pretraining) -> dict[str, Floats2d]:
@@ -487,13 +453,15 @@ def train(
     module: Pretraining, batches: Iterable[Mapping[str, Arrays]], recipe: DupMAE
 ) -> dict[str, float]:
     """Take the recipe's steps; return the first loss, and the mean parts of the last tenth."""
-    parts: list[Parts] = []
+    # one tensor: small ones that are kept among large ones that are not let memory fall to pieces
+    parts = torch.zeros(recipe.steps, len(Parts._fields), device=module.embeddings.rows.device)
+    done = count()
 
     def loss(module: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
         device = batch["clean"].device.type
         with torch.autocast(device, torch.bfloat16, enabled=quicker_in_bf16()):
             value, found = module(batch)
-        parts.append(Parts(*(part.detach() for part in found)))
+        torch.stack([part.detach().float() for part in found], out=parts[next(done)])
         result: Tensor = value
         return result
 
@@ -507,15 +475,15 @@ def train(
         seed=recipe.seed,
     )
     losses = [tick.loss for tick in track(ticks, "train", total=recipe.steps)]
-    last = max(1, len(parts) // 10)
-    means = torch.stack([torch.stack(part) for part in parts[-last:]]).mean(0).tolist()
+    last = max(1, recipe.steps // 10)
+    means = parts[-last:].mean(0).tolist()
     return {"loss_first": losses[0], **dict(zip(Parts._fields, means, strict=True))}
 
 
 def axes(module: Pretraining, batches: Iterable[Mapping[str, Arrays]]) -> Floats2d:
     """Return the principal directions of the texts' vectors, (D, D), a column each."""
     D = module.embeddings.width
-    total, scatter, count = np.zeros(D), np.zeros((D, D)), 0
+    total, scatter, texts = np.zeros(D), np.zeros((D, D)), 0
     device = module.embeddings.rows.device
     module.eval()
     with torch.inference_mode():
@@ -525,9 +493,9 @@ def axes(module: Pretraining, batches: Iterable[Mapping[str, Arrays]]) -> Floats
             h = states[:, 0].double().cpu().numpy()
             total += h.sum(0)
             scatter += h.T @ h
-            count += len(h)
-    mean = total / count
-    found = directions(scatter / count - np.outer(mean, mean), D).T
+            texts += len(h)
+    mean = total / texts
+    found = directions(scatter / texts - np.outer(mean, mean), D).T
     # of a direction and its opposite the one whose greatest number is positive
     signs = np.sign(np.take_along_axis(found, np.abs(found).argmax(0)[None], axis=0))
     return np.ascontiguousarray(found * signs, np.float32)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import kl_div, log_softmax, mse_loss, softmax
 
-from tokenspace.nn.layers import layer_list, layer_vectors, network_of
+from tokenspace.nn.layers import column_vectors, layer_list, network_of
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -46,9 +46,9 @@ class MatryoshkaLoss(nn.Module):
 
     def forward(self, features: Sequence[Mapping[str, Any]], labels: Tensor) -> Tensor:
         """Return the loss of a batch whose columns are ``features``."""
-        X = list(zip(*(layer_vectors(self.model, column) for column in features), strict=True))
+        X = column_vectors(self.model, features)
         if self.form == "ese":
-            return self._ese(X, labels)
+            return self.ese(X, labels)
         loss = self._of(X[self.N], labels)
         if self.form == "2d" and self.N > 1:
             chosen = self._chosen()
@@ -76,7 +76,8 @@ class MatryoshkaLoss(nn.Module):
             return list(range(1, self.N))
         return (1 + torch.randperm(prior)[: self.layers]).sort().values.tolist()
 
-    def _ese(self, X: Sequence[Sequence[Tensor]], labels: Tensor) -> Tensor:
+    def ese(self, X: Sequence[Sequence[Tensor]], labels: Tensor) -> Tensor:
+        """Return the loss of form ``ese`` for what every layer gives, N + 1 times the columns."""
         loss = self._of(X[self.N], labels) + self._compression(self.N, torch.cat(list(X[self.N])))
         chosen = self._chosen()
         for n in chosen:

@@ -31,15 +31,18 @@ Departures from the paper
 Written from its equations; the released code is not. Heads are D / h wide (released: D). The paper
 turns off the batch's negatives for all of the second stage; here, by default, for the rows of
 classes and scores only (``in_batch=auto``; ``on`` and ``off`` are for all rows of both stages). All
-weights are trained but those of the first ``frozen`` layers, where the paper trains LoRA on 7
-billion. Z starts at N(0, 0.02). Either stage has half of the steps where both kinds of examples are
-given. K and V depend on no text: an encoding computes them once, and folds them into W_q and W_o
-where that is cheaper. A text without a token of its own has the zero vector.
+weights are trained but those of the first ``frozen`` layers, which have no dropout either, where
+the paper trains LoRA on 7 billion. Z starts at N(0, 0.02). Either stage has half of the steps where
+both kinds of examples are given. K and V depend on no text: an encoding computes them once, and
+folds them into W_q and W_o where that is cheaper. A text without a token of its own has the zero
+vector.
 
 Cost
 ----
 A pass of the network a text, and 2 + ``negatives`` texts a row and step. The pooling adds
-20 D^2 weights and about as many products a token, a seventh of a small encoder of six layers.
+20 D^2 weights and about as many products a token, a seventh of a small encoder of six layers; it
+computes no padding. In a step on a processor, texts of like length pass together, so that one long
+text among short ones costs no more than itself. Where bfloat16 is quicker, it is multiplied in.
 
 When not to use it
 ------------------

@@ -67,15 +67,15 @@ class LatentAttention(Module):
     def forward(self, features: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
         """Write ``sentence_embedding`` (B, D) from ``token_embeddings`` and ``attention_mask``."""
         X = features["token_embeddings"]
-        mask = self._counted(features).to(X.dtype)
+        own = self._counted(features)
+        counted = X[own]  # (N, D): padding and prompt are not computed
         if self.training or torch.is_grad_enabled():
-            U = self._whole(X)
+            U = self._whole(counted)
         else:
             step = max(1, _HELD // (self.heads * self.r))
-            flat = X.reshape(-1, self.dim)
-            U = torch.cat([self._whole(part) for part in flat.split(step)]).view_as(X)
-        total = (U * mask[..., None]).sum(1)
-        features["sentence_embedding"] = total / mask.sum(1, keepdim=True).clamp(min=1)
+            U = torch.cat([self._whole(part) for part in counted.split(step)])
+        total = torch.zeros_like(X, dtype=U.dtype).masked_scatter(own[..., None], U).sum(1)
+        features["sentence_embedding"] = total / own.sum(1, keepdim=True).clamp(min=1)
         return features
 
     def _counted(self, features: dict[str, Any]) -> Tensor:

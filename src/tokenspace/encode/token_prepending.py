@@ -21,6 +21,8 @@ the prompt, s = ``start``, e = ``exit``, o = ``layers``::
     with, before it:  After thinking step by step,                                 template=cot
                       What a sentence is about is said by its subjects and by
                       what they do.                                                template=ke
+    vector   =  mean of the vectors of eight prompts: its subject, kind, feeling,
+                wish, paraphrase, gist, main thing and what is said of it          template=meta
 
 Before that, double quotes become single ones, a question mark at the end a full stop, and a text
 that ends in no mark gets one. With rated ``examples`` e and o are chosen by them, of a few.
@@ -30,29 +32,34 @@ Departures from the paper
 The placeholder's row is the mean of all rows (``pst=random``: N(0, 1) as in the authors' code, some
 fifty times longer; it only matters where s = 0). Prompt and text are tokenized apart, so no token
 spans both, and a text that is too long is cut, never the prompt. Padding is on the right and
-positions count from a text's first token. The wordings of ``cot`` and ``ke`` are ours. The mean
-over eight task prompts (MetaEOL) is not built. The defaults for N layers are s = 1, e = N / 5 but 2
-at least, o = N - 1.
+positions count from a text's first token. The wordings of ``cot``, ``ke`` and ``meta`` are ours;
+the last is MetaEOL's idea, a mean over tasks, with the placeholder in each prompt. The defaults
+for N layers are s = 1, e = N / 5 but 2 at least, o = N - 1.
 
 Cost
 ----
 One token more than the plain prompt and, as layers from o on are dropped, less time than it. About
-a dozen tokens of prompt a text. Examples to choose by are encoded once for every pair of e and o.
+a dozen tokens of prompt a text; ``meta`` passes the network eight times. Examples to choose by are
+encoded once for every pair of e and o.
 
 When not to use it
 ------------------
-For encoders, whose attention sees everything. For texts beyond some 200 tokens, where others have
-measured that it harms. For decoders of less than a billion weights the vectors are poor with or
+For encoders, whose attention sees everything. For long texts, where others have measured that it
+harms: those of more than 256 tokens, with the prompt's, are counted and warned of when they are
+encoded. For decoders of less than a billion weights the vectors are poor with or
 without it: train instead (``tokenspace encode mltp``).
 
 Reference
 ---------
 Fu et al.: Token Prepending: A Training-Free Approach for Eliciting Better Sentence Embeddings from
-LLMs, ACL 2025, arXiv:2412.11556. The prompt is PromptEOL: Jiang et al., arXiv:2307.16645.
+LLMs, ACL 2025, arXiv:2412.11556. The prompt is PromptEOL: Jiang et al., arXiv:2307.16645; several
+prompts: Lei et al.: Meta-Task Prompting Elicits Embeddings from Large Language Models, ACL 2024,
+arXiv:2402.18458.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, ClassVar, Literal
@@ -66,19 +73,42 @@ from tokenspace.text_encoder import PretrainedEncoder, TextEncoder
 __all__ = ["TokenPrepending"]
 
 PST = "<PST>"
-BEFORE = {
-    "eol": "",
-    "cot": "After thinking step by step, ",
-    "ke": "What a sentence is about is said by its subjects and by what they do. ",
+SENTENCE, AFTER = f'This sentence : {PST} "', '" means in one word:"'
+PROMPTS: Mapping[str, tuple[tuple[str, str], ...]] = {
+    "eol": ((SENTENCE, AFTER),),
+    "cot": ((f"After thinking step by step, {SENTENCE}", AFTER),),
+    "ke": (
+        (
+            f"What a sentence is about is said by its subjects and by what they do. {SENTENCE}",
+            AFTER,
+        ),
+    ),
+    "meta": tuple(
+        (f"{task} {SENTENCE}", f'" {asks} in one word:"')
+        for task, asks in (
+            ("Sort texts by their subject.", "has the subject,"),
+            ("Sort texts by what kind of text they are.", "is of the kind,"),
+            ("Tell the feeling that a text shows.", "shows the feeling,"),
+            ("Tell what the writer of a text wants.", "wants,"),
+            ("Say the same in other words.", "says in other words,"),
+            ("Tell the gist of a text.", "has the gist,"),
+            ("Name the main thing that a text speaks of.", "speaks of,"),
+            ("Name what a text says of its main thing.", "says of it,"),
+        )
+    ),
 }
-SENTENCE, AFTER = 'This sentence : {} "', '" means in one word:"'
+"""What stands before and after the text, in every prompt of a template."""
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
 class TokenPrepending(Recipe):
     """Take a text's vector from a decoder untrained: let its beginning see its end."""
 
-    template: Annotated[Literal["eol", "cot", "ke"], "wording of the prompt"] = "eol"
+    template: Annotated[
+        Literal["eol", "cot", "ke", "meta"], "wording of the prompt; meta: the mean over eight"
+    ] = "eol"
     prepend: Annotated[bool, "write the end into the placeholder; off: the prompt alone"] = True
     start: Annotated[int, Range(0, 1024), "first layer that is written before"] = 1
     exit: Annotated[int, Range(0, 1024), "first layer that is not; 0: a fifth of them"] = 0
@@ -123,6 +153,8 @@ class TokenPrepending(Recipe):
                 f"{self.name}: start={self.start}, exit={e}, layers={o} of {N} layers",
                 hint="start < exit <= layers <= those of the model",
             )
+        if self.start == 0 and self.prepend:
+            log.warning("start=0 writes the row of the prompt's last token, equal for all texts")
         return e, o
 
     def _chosen(self, decoder: PretrainedEncoder, examples: Examples, N: int) -> TextEncoder:
@@ -149,18 +181,25 @@ class TokenPrepending(Recipe):
         return best[1]
 
     def _assembled(self, decoder: PretrainedEncoder, e: int, o: int) -> TextEncoder:
-        from tokenspace.nn.prompted import around, placed, pooled_last
+        from tokenspace.nn.prompted import around, pieces, placed, pooled_last
         from tokenspace.nn.sentence import copied, wrapped
 
         from .token_prepending_net import TokenPrepending as Net
 
         made = copied(decoder)
         identity = placed(made, PST, drawn=self.pst == "random", seed=self.seed)
-        before = BEFORE[self.template] + SENTENCE.format(PST)
         try:
-            around(made, before, AFTER)
+            around_each = {sides: pieces(made, *sides) for sides in PROMPTS[self.template]}
+            # the longest is the tokenizer's own, so that a text is cut to fit into any of them
+            own = max(around_each, key=lambda sides: sum(map(len, around_each[sides])))
+            around(made, *own)
         except ValueError as fault:
             raise InputError(f"decoder: {fault}", hint="give one with a fast tokenizer") from fault
-        end = e if self.prepend else self.start
-        options = {"placeholder": identity, "start": self.start, "exit": end}
+        options = {
+            "placeholder": identity,
+            "start": self.start,
+            "exit": e if self.prepend else self.start,
+            "own": [len(side) for side in around_each.pop(own)],
+            "templates": list(around_each.values()),
+        }
         return wrapped(pooled_last(made, Net, o, options))

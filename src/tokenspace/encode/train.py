@@ -9,20 +9,22 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import math
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from tokenspace.arrays import Floats2d
 from tokenspace.encode.evaluation.tasks import Given, Labelled, Scored, Search, Vectors, judge
 from tokenspace.errors import ConfigError, InputError, MissingExtra
 from tokenspace.examples import Examples, Kind
 from tokenspace.io import replacing
 from tokenspace.report import Report
 from tokenspace.resampling import bca, drawn
-from tokenspace.text_encoder import PretrainedEncoder, TextEncoder
+from tokenspace.text_encoder import PretrainedEncoder, Tally, TextEncoder
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -30,13 +32,15 @@ if TYPE_CHECKING:
 
     from tokenspace.nn.train import Tick
 
-__all__ = ["RECIPES", "Settings", "Trained", "train_encoder"]
+__all__ = ["RECIPES", "Settings", "Trained", "figure_of", "train_encoder"]
 
 LOOKS = 10  # at the developer's part, over the whole training
 PATIENCE = 3  # looks in a row without a gain that end it
 MOST_HELD = 1000  # examples of a part that is held out
 FEWEST = 20  # examples that can be divided in three
 _HALVES = 6  # words that a text needs to be cut in two
+
+log = logging.getLogger(__name__)
 
 
 class _Recipe(NamedTuple):
@@ -121,6 +125,9 @@ def train_encoder(
     steps = settings.steps or max(1, math.ceil(settings.epochs * len(kept) / settings.batch))
     every = max(1, steps // LOOKS)
     made = copied(model)
+    cut = wrapped(made).count_cut(examples.texts)
+    if cut:
+        log.warning("%d of %d texts were cut at the model's limit", cut, len(examples.texts))
     watcher = _Watcher(made, course, examples.kind, folder, _mark(examples, settings))
     data, loss = _objective(made, kept, settings)
     if not watcher.stopped:
@@ -167,6 +174,11 @@ def _parts(examples: Examples, settings: Settings) -> tuple[Examples, Examples, 
             f"{len(examples)} examples cannot be learned from and proved on",
             hint=f"give {FEWEST} at the very least, and better a thousand",
         )
+    if len(labels := set(examples.columns.get("label", ()))) == 1:
+        raise InputError(
+            f"all {len(examples)} texts have the label {labels.pop()!r}",
+            hint="give two classes or more",
+        )
     share = min(settings.held_out, MOST_HELD / len(examples))
     rest, proof = examples.divided(share, seed=settings.seed)
     kept, course = rest.divided(share / (1 - share), seed=settings.seed + 1)
@@ -207,9 +219,31 @@ def _given(examples: Examples) -> Given:
     return Search(list(relevant), docs, [frozenset(found) for found in relevant.values()])
 
 
-def _figure(encoder: TextEncoder, examples: Examples) -> float:
+def figure_of(encoder: TextEncoder, examples: Examples) -> float:
+    """Return what an encoder reaches on examples, as their kind is measured (:data:`RECIPES`)."""
     task = RECIPES[examples.kind].task
-    return judge(Vectors(encoder), task, "the held-out part", _given(examples)).value
+    return judge(_vectors(encoder), task, "the held-out part", _given(examples)).value
+
+
+def _vectors(encoder: TextEncoder) -> Vectors:
+    """Return the vectors of an encoder that does not say at every look what it cut."""
+    unsaid: Any = _Unsaid(encoder) if hasattr(encoder, "encode_counted") else encoder
+    return Vectors(unsaid)
+
+
+class _Unsaid:
+    """A network's encoder that counts the texts it cuts in place of warning of them."""
+
+    def __init__(self, encoder: Any) -> None:
+        self.encoder, self.dim = encoder, encoder.dim
+        self.prompts: Mapping[str, str] = encoder.prompts
+
+    def prompted(self, name: str) -> _Unsaid:
+        return _Unsaid(self.encoder.prompted(name))
+
+    def encode(self, texts: Sequence[str]) -> Floats2d:
+        vectors: Floats2d = self.encoder.encode_counted(texts, Tally())
+        return vectors
 
 
 class _Watcher:
@@ -263,7 +297,7 @@ class _Watcher:
     def _look(self, step: int, loss: float) -> bool:
         from tokenspace.nn.sentence import wrapped
 
-        figure = _figure(wrapped(self.made), self.course)
+        figure = figure_of(wrapped(self.made), self.course)
         before = max((look["figure"] for look in self.history), default=-math.inf)
         look = {"step": float(step), "figure": figure}
         self.history.append(look if math.isnan(loss) else {**look, "loss": loss})
@@ -303,7 +337,7 @@ def _report(
     recipe = RECIPES[examples.kind]
     given = _given(proof)
     sides = [
-        judge(Vectors(side), recipe.task, "the held-out part", given) for side in (model, encoder)
+        judge(_vectors(side), recipe.task, "the held-out part", given) for side in (model, encoder)
     ]
     found = drawn(sides[0].kind, [side.items for side in sides], seed=settings.seed)
     gain = float(found.values[1] - found.values[0])

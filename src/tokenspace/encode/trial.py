@@ -11,6 +11,7 @@ import numpy as np
 
 from tokenspace.corpus import Corpus
 from tokenspace.data import zipf_text
+from tokenspace.definitions import Definitions
 from tokenspace.encode import TextEncoder
 from tokenspace.examples import Examples
 from tokenspace.labels import Labels
@@ -33,7 +34,8 @@ def bag(seed: int = 0, *, tiny: bool = False) -> dict[str, Any]:
     alphabet a text begins.
     Where torch is, ``model`` and ``decoder`` are networks of two layers that were never trained.
     ``examples`` are pairs of which either has every second word of a text, and ``tasks`` are the
-    labels again.
+    labels again, ``general`` the first texts. ``definitions`` let the first word of a text be
+    defined by the others.
     """
     sizes = (120, 60, 4) if tiny else (4_000, 600, 24)
     texts = zipf_text(*sizes, seed=seed)
@@ -47,9 +49,13 @@ def bag(seed: int = 0, *, tiny: bool = False) -> dict[str, Any]:
                 "positive": [" ".join(words[1::2]) for words in halves if len(words) > 1],
             }
         ),
+        "definitions": Definitions(
+            (words[0], " ".join(words[1:])) for words in halves if len(words) > 1
+        ),
         "tasks": Examples(
             {"text": texts, "label": ["early" if text[0] < "n" else "late" for text in texts]}
         ),
+        "general": Examples({"text": texts[:40]}),
         **_network(tuple(texts), seed),
         "table": table,
         "encoder": ToyEncoder(seed=seed),

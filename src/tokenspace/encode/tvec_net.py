@@ -3,37 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss, softplus
 
-from tokenspace.nn.encoder import ModelEncoder
+from tokenspace.examples import Examples
+from tokenspace.nn.by_length import text_vectors
+from tokenspace.nn.contrastive import ContrastiveLoss, contrast_rows, rows_dataset
 from tokenspace.nn.layers import network_of
 from tokenspace.nn.quiet import quiet
-from tokenspace.nn.sentence import wrapped
+from tokenspace.nn.sentence import dataset, pair_loss
+from tokenspace.rng import stream
 
 from .domain_words import DomainWords, append
 
 if TYPE_CHECKING:
+    from datasets import Dataset
     from sentence_transformers import SentenceTransformer
 
-    from .tvec import Form
+    from .triplets import Form
 
-__all__ = ["DomainEncoder", "SpringLoss", "finished", "widened"]
+__all__ = ["Replay", "SpringLoss", "replay", "widened"]
 
-
-@dataclass(frozen=True, eq=False)
-class DomainEncoder(ModelEncoder):
-    """An encoder with the figures of its training."""
-
-    metrics: Mapping[str, float] = field(default_factory=dict)
-
-    def told(self, more: Mapping[str, float]) -> Self:
-        """Return the same encoder with more figures."""
-        return replace(self, metrics={**self.metrics, **more})
+TEMPERATURE = 0.05  # that cosines of general examples are divided by
 
 
 class SpringLoss(nn.Module):
@@ -61,7 +56,7 @@ class SpringLoss(nn.Module):
 
     def forward(self, features: Sequence[Mapping[str, Any]], labels: Tensor) -> Tensor:
         """Return the loss of a batch whose columns are ``features``."""
-        a, p, n = (self.model(column)["sentence_embedding"] for column in features)
+        a, p, n = text_vectors(self.model, features)
         return self.of_vectors(a, p, n) + self.spring()
 
     def of_vectors(self, a: Tensor, p: Tensor, n: Tensor) -> Tensor:
@@ -81,6 +76,37 @@ class SpringLoss(nn.Module):
             for weight, start in self.held
         ]
         return self.l2sp / 2 * torch.stack(parts).sum() if parts else 0.0
+
+
+class Replay(nn.Module):
+    """The loss of general examples, and the spring that holds in these steps as well."""
+
+    def __init__(self, spring: SpringLoss, own: nn.Module) -> None:
+        super().__init__()
+        self.model, self.spring, self.own = spring.model, spring, own
+
+    def forward(self, features: Sequence[Mapping[str, Any]], labels: Tensor) -> Tensor:
+        """Return the loss of a batch whose columns are ``features``."""
+        value: Tensor = self.own(features, labels)
+        return value + self.spring.spring()
+
+
+def replay(
+    spring: SpringLoss, examples: Examples, rows: int, *, seed: int
+) -> tuple[Dataset, Replay]:
+    """Return so many rows of general examples, each as often as any other, and their loss.
+
+    Scored pairs are ranked (CoSENT); of others each text has to find its own among the batch.
+    """
+    draw = stream(seed, "replay")
+    turns = -(-rows // len(examples))
+    order = np.concatenate([draw.permutation(len(examples)) for _ in range(turns)])
+    chosen = examples.take(order[:rows])
+    if examples.kind == "scored":
+        return dataset(chosen), Replay(spring, pair_loss(spring.model, chosen))
+    labelled = examples.kind == "labelled"
+    found = contrast_rows(chosen, in_batch=not labelled, negatives=int(labelled), seed=seed)
+    return rows_dataset(found), Replay(spring, ContrastiveLoss(spring.model, TEMPERATURE))
 
 
 def widened(
@@ -107,9 +133,3 @@ def widened(
         new = len(table) - min(ids) if ids else 0
     after = words.again(wordpieces.backend_tokenizer)
     return new, figures | {"fertility": after.fertility, "whole": after.whole}
-
-
-def finished(model: SentenceTransformer, metrics: Mapping[str, float]) -> DomainEncoder:
-    """Return the trained model as an encoder that carries its figures."""
-    plain = wrapped(model)
-    return DomainEncoder(plain.body, plain.prompts, plain.prompt, dict(metrics))

@@ -189,7 +189,8 @@ class _Job:
         if self.how.normalize:
             lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
             vectors = np.asarray(vectors / np.where(lengths > 0, lengths, 1), np.float32)
-        return number, Shard(np.ascontiguousarray(vectors, np.float32), tally.tokens, tally.cut)
+        counts = tally.tokens, tally.cut, tally.beyond
+        return number, Shard(np.ascontiguousarray(vectors, np.float32), *counts)
 
 
 def _prompted(encoder: Any, name: str | None) -> TextEncoder:
@@ -312,17 +313,17 @@ def write_vectors(
         encoded = time.perf_counter() - loaded
         counts = [parts.read(number)[1:] for number in every]
         team.wait()
-        tokens, cut = (sum(column) for column in zip(*counts, strict=True))
+        total = Tally(*(sum(column) for column in zip(*counts, strict=True)))
         if team.rank == 0:
             parts.finish(target, job.dim, corpus)
-            if cut:
-                log.warning("%d of %d texts were cut at the model's limit", cut, survey.texts)
+            for line in total.told(survey.texts):
+                log.warning(line)
     return Written(
         out=str(out),
         texts=survey.texts,
         dim=job.dim,
-        tokens=tokens if tokens >= 0 else None,
-        cut=cut,
+        tokens=total.tokens if total.tokens >= 0 else None,
+        cut=total.cut,
         empty=survey.empty,
         kept=kept,
         seconds=round(time.perf_counter() - began, 3),

@@ -11,11 +11,6 @@ for as long as they live unchanged.
 
 from __future__ import annotations
 
-import ctypes
-import functools
-import platform
-import sys
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,8 +21,9 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakIdKeyDictionary
 
 from tokenspace.arrays import Floats2d
-from tokenspace.jit import instructions, kernel, spread
+from tokenspace.jit import kernel, spread
 from tokenspace.simd import instruction
+from tokenspace.tiles import ROWS, begin, emit, end, granted
 
 __all__ = ["SplitLinear", "available", "worthwhile"]
 
@@ -35,60 +31,21 @@ Halves = npt.NDArray[np.uint16]  # bfloat16 by its bits
 Words = npt.NDArray[np.uint32]  # float32 by its bits
 Tiles = npt.NDArray[np.float32]
 
-_ROWS, _STEP = 16, 32  # of a register: rows, and bfloat16 in each
+_STEP = 32  # bfloat16 in a row of a register
 _TILE = 1024  # bytes of a register
 _CHUNK = 8  # pairs of row blocks that are multiplied with one pair of column blocks after another
 _LEAST = 1 << 14  # tokens that pay for the splitting of the weights
 _MOST = 1 << 28  # weights of a network: split, they take as much memory again
-_ALLOW, _TILE_DATA, _ARCH_PRCTL = 0x1023, 18, 158  # Linux: a process asks before its first use
 
 
-@functools.cache
 def available() -> bool:
     """Return whether this processor has the registers and the system lets this process use them."""
-    if sys.platform != "linux" or platform.machine() != "x86_64":
-        return False
-    if not {"amx-tile", "amx-bf16"} <= instructions():
-        return False
-    return bool(ctypes.CDLL(None).syscall(_ARCH_PRCTL, _ALLOW, _TILE_DATA) == 0)
+    return granted("amx-bf16")
 
 
 def worthwhile(weights: int, tokens: int) -> bool:
     """Tell whether so many tokens pass a network of so many weights sooner with them split."""
     return tokens >= _LEAST and 0 < weights <= _MOST and available()
-
-
-def _emit(b: Any, name: str, registers: list[int], *rest: Any) -> None:
-    from llvmlite import ir
-    from numba.core import cgutils
-
-    arguments = [ir.IntType(8)(number) for number in registers] + list(rest)
-    kind = ir.FunctionType(ir.VoidType(), [argument.type for argument in arguments])
-    declared: Callable[..., Any] = cgutils.get_or_insert_function
-    b.call(declared(b.module, kind, f"llvm.x86.{name}"), arguments)
-
-
-def _configure(b: Any) -> None:
-    from llvmlite import ir
-    from numba.core import cgutils
-
-    shape = bytearray(64)
-    shape[0] = 1  # the format; then 8 widths of 16 bits from byte 16 on, 8 heights from 48 on
-    shape[16:32] = bytes([64, 0] * 8)
-    shape[48:56] = bytes([_ROWS] * 8)
-    slot: Callable[..., Any] = cgutils.alloca_once_value
-    place = slot(b, ir.Constant(ir.ArrayType(ir.IntType(8), len(shape)), shape))
-    _emit(b, "ldtilecfg", [], b.bitcast(place, ir.IntType(8).as_pointer()))
-
-
-@instruction(_configure)
-def _begin() -> None:
-    """Make all eight registers 16 rows of 64 bytes."""
-
-
-@instruction(lambda b: _emit(b, "tilerelease", []))
-def _end() -> None:
-    """Give the registers back."""
 
 
 def _emit_block(
@@ -116,12 +73,12 @@ def _emit_block(
         return place
 
     def fill(register: int, place: Any) -> None:
-        _emit(b, "tileloadd64", [register], place, index(64))
+        emit(b, "tileloadd64", [register], place, index(64))
 
     def multiply() -> None:
         for i in range(2):
             for j in range(2):
-                _emit(b, "tdpbf16ps", [2 * i + j, 4 + i, 6 + j])
+                emit(b, "tdpbf16ps", [2 * i + j, 4 + i, 6 + j])
 
     panel = b.mul(steps, index(_TILE))
     texts = {half: at(part, b.mul(row, panel)) for half, part in (("h", high), ("l", low))}
@@ -141,12 +98,12 @@ def _emit_block(
                     fill(6 + i, at(sides[side], offset))
             multiply()
     stride = b.mul(width, index(4))
-    corner = b.add(b.mul(b.mul(row, index(_ROWS)), stride), b.mul(column, index(_ROWS * 4)))
+    corner = b.add(b.mul(b.mul(row, index(ROWS)), stride), b.mul(column, index(ROWS * 4)))
     for i in range(2):
         for j in range(2):
-            down = b.mul(stride, index(_ROWS * i))
-            place = at(out, corner, down, index(_ROWS * 4 * j))
-            _emit(b, "tilestored64", [2 * i + j], place, stride)
+            down = b.mul(stride, index(ROWS * i))
+            place = at(out, corner, down, index(ROWS * 4 * j))
+            emit(b, "tilestored64", [2 * i + j], place, stride)
 
 
 @instruction(_emit_block)
@@ -171,10 +128,10 @@ def _block(
         for j in (column, column + 1):
             total = bias[j].astype(np.float64)
             for texts, side in ((high, weights), (low, weights), (high, rests)):
-                a = _wide(texts[i]).transpose(1, 0, 2).reshape(_ROWS, -1)
-                w = _wide(side[j]).transpose(0, 1, 3, 2).reshape(-1, _ROWS)
+                a = _wide(texts[i]).transpose(1, 0, 2).reshape(ROWS, -1)
+                w = _wide(side[j]).transpose(0, 1, 3, 2).reshape(-1, ROWS)
                 total += a.astype(np.float64) @ w
-            out[_ROWS * i : _ROWS * (i + 1), _ROWS * j : _ROWS * (j + 1)] = total
+            out[ROWS * i : ROWS * (i + 1), ROWS * j : ROWS * (j + 1)] = total
 
 
 def _wide(halves: Halves) -> npt.NDArray[np.float32]:
@@ -187,12 +144,12 @@ def _multiply(
     high: Halves, low: Halves, weights: Halves, rests: Halves, bias: Tiles, out: Floats2d
 ) -> None:
     steps, width = high.shape[1], out.shape[1]
-    _begin()
+    begin()
     for first in range(0, len(high), 2 * _CHUNK):
         for column in range(0, len(weights), 2):
             for row in range(first, min(first + 2 * _CHUNK, len(high)), 2):
                 _block(high, low, weights, rests, bias, out, steps, width, row, column)
-    _end()
+    end()
 
 
 @kernel()
@@ -211,8 +168,8 @@ def _split(x: Floats2d, high: Halves, low: Halves) -> None:
         for step in range(high.shape[1]):
             first = step * _STEP
             upper, lower = (
-                high[row // _ROWS, step, row % _ROWS],
-                low[row // _ROWS, step, row % _ROWS],
+                high[row // ROWS, step, row % ROWS],
+                low[row // ROWS, step, row % ROWS],
             )
             for c in range(_STEP):
                 upper[c] = np.uint16(near[first + c] >> np.uint32(16))
@@ -233,12 +190,12 @@ class _Packed(NamedTuple):
 def _packed(weight: Tensor, bias: Tensor | None) -> _Packed:
     """Return (N / 16, K / 32, 16 pairs, 16 columns, 2) of both halves of a weight (N, K)."""
     size, depth = weight.shape
-    halves = np.zeros((2, size // _ROWS, depth // _STEP, _ROWS, _STEP), np.uint16)
+    halves = np.zeros((2, size // ROWS, depth // _STEP, ROWS, _STEP), np.uint16)
     _split(np.ascontiguousarray(weight.detach().numpy()), halves[0], halves[1])
-    shape = (2, size // _ROWS, depth // _STEP, _ROWS, _STEP // 2, 2)
+    shape = (2, size // ROWS, depth // _STEP, ROWS, _STEP // 2, 2)
     panels = np.ascontiguousarray(halves.reshape(shape).swapaxes(3, 4))
     row = np.zeros(size, np.float32) if bias is None else bias.detach().numpy()
-    tiles = np.repeat(row.reshape(-1, 1, _ROWS), _ROWS, axis=1)
+    tiles = np.repeat(row.reshape(-1, 1, ROWS), ROWS, axis=1)
     return _Packed(_state(weight, bias), panels[0], panels[1], tiles)
 
 
@@ -287,11 +244,11 @@ def _product(x: Tensor, held: _Packed) -> Tensor:
     """Return the layer of the rows of ``x`` (M, K), (M, N)."""
     rows, depth = x.shape
     blocks = -(-rows // _STEP)  # pairs of 16 rows; those beyond the last are never read
-    out = torch.empty((blocks * _STEP, len(held.weights) * _ROWS))
+    out = torch.empty((blocks * _STEP, len(held.weights) * ROWS))
     given, result = x.numpy(), out.numpy()
 
     def work(start: int, stop: int) -> None:
-        high = np.zeros((2 * (stop - start), depth // _STEP, _ROWS, _STEP), np.uint16)
+        high = np.zeros((2 * (stop - start), depth // _STEP, ROWS, _STEP), np.uint16)
         low = np.zeros_like(high)
         _split(given[start * _STEP : stop * _STEP], high, low)
         part = result[start * _STEP : stop * _STEP]

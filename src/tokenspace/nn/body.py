@@ -53,6 +53,10 @@ class Body(Protocol):
     dim: int
 
     @property
+    def advised(self) -> int | None:
+        """How many tokens of a text the vectors are good for, where that is less than fit."""
+
+    @property
     def pools_prompt(self) -> bool:
         """Whether the tokens of a prompt take part in the pooling."""
 
@@ -137,6 +141,7 @@ class _Transformer:
     """A transformer, one pooling, perhaps a normalisation, run on transformers alone."""
 
     special = True
+    advised: int | None = None
 
     def __init__(
         self,
@@ -281,6 +286,7 @@ class _Modules:
         kind = type(self.first).__name__  # by name: the classes move between releases
         self.static = kind == "StaticEmbedding"
         self.special = not self.static
+        self.advised: int | None = getattr(self.first, "advised", None)
         if self.static:
             self.pad = 0
             self.tokenizer = Tokenizer.from_str(self.first.tokenizer.to_str())

@@ -21,6 +21,7 @@ from torch.nn.functional import cross_entropy, normalize, pad
 from tokenspace.arrays import Floats2d
 from tokenspace.errors import InputError
 from tokenspace.examples import Examples
+from tokenspace.nn.by_length import text_vectors
 from tokenspace.rng import stream
 from tokenspace.text_encoder import TextEncoder
 
@@ -50,9 +51,7 @@ class ContrastiveLoss(nn.Module):
 
     def forward(self, features: Sequence[Mapping[str, Any]], labels: Tensor) -> Tensor:
         """Return the loss of columns ``anchor``, ``positive`` and negatives."""
-        q, *docs = (
-            normalize(self.model(dict(column))["sentence_embedding"], dim=1) for column in features
-        )
+        q, *docs = (normalize(v, dim=1) for v in text_vectors(self.model, features))
         seen = visible(_equal_texts(features[1:]), labels)
         logits = q @ torch.cat(docs).T / self.temperature  # (B, (1 + n) B)
         own = torch.arange(len(q), device=q.device)
@@ -152,23 +151,25 @@ def topk_negatives(rows: Rows, teacher: TextEncoder, count: int, *, margin: floa
     the row's own positive is left out, since it may well be right (positive-aware mining); a row
     whose own positive has no positive cosine gets none.
     """
+    short = [row for row, (_, _, given, _) in enumerate(rows) if len(given) < count]
     texts = [positive for _, positive, _, _ in rows]
-    anchors = _unit(teacher.encode([anchor for anchor, _, _, _ in rows]))  # (N, D)
-    positives = _unit(teacher.encode(texts))  # (N, D)
-    filled: Rows = []
-    texts = [positive for _, positive, _, _ in rows]
-    first = {text: row for row, text in reversed(list(enumerate(texts)))}
-    unique = np.array(sorted(first.values()))
-    for start in range(0, len(rows), _BLOCK):
-        scores = anchors[start : start + _BLOCK] @ positives[unique].T
-        for own, every in zip(range(start, len(rows)), scores, strict=False):
-            anchor, positive, given, others = rows[own]
-            bound = margin * float(anchors[own] @ positives[own])
-            order = np.argsort(-every, kind="stable") if bound > 0 else unique[:0]
+    places = {text: place for place, text in enumerate(dict.fromkeys(texts))}
+    candidates = list(places)
+    filled = list(rows)
+    if not short:
+        return filled
+    anchors = _unit(teacher.encode([rows[row][0] for row in short]))  # (N, D)
+    positives = _unit(teacher.encode(candidates))  # (M, D)
+    for start in range(0, len(short), _BLOCK):
+        scores = anchors[start : start + _BLOCK] @ positives.T
+        for row, every in zip(short[start : start + _BLOCK], scores, strict=True):
+            anchor, positive, given, others = rows[row]
+            bound = margin * float(every[places[positive]])
+            order = np.argsort(-every, kind="stable") if bound > 0 else range(0)
             taken = {anchor, positive, *given}
-            fresh = (texts[unique[i]] for i in order if every[i] < bound)
-            more = islice((text for text in fresh if text not in taken), max(0, count - len(given)))
-            filled.append((anchor, positive, [*given, *more], others))
+            fresh = (candidates[i] for i in order if every[i] < bound)
+            more = islice((text for text in fresh if text not in taken), count - len(given))
+            filled[row] = (anchor, positive, [*given, *more], others)
     return filled
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import torch
+from safetensors import safe_open
 from torch import Tensor, nn
 from transformers.activations import ACT2FN
 
@@ -23,11 +24,28 @@ from tokenspace.nn.layers import network_of
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
-__all__ = ["ROOM", "DuplexEncoder", "Head", "body_network", "new_head", "option"]
+__all__ = [
+    "ROOM",
+    "DuplexEncoder",
+    "Head",
+    "body_network",
+    "head_of",
+    "home_of",
+    "new_head",
+    "option",
+]
 
 FILE, WEIGHTS = "duplex.json", "pretraining.safetensors"
 ROOM = 1 << 22  # logits that are held at a time
 HALF = 384  # numbers of the dense part, and words of the other, at most
+
+HEADS = (
+    ("cls.predictions.transform.dense", "cls.predictions.transform.LayerNorm", "cls.predictions"),
+    ("lm_head.dense", "lm_head.layer_norm", "lm_head"),
+    ("vocab_transform", "vocab_layer_norm", "vocab_projector"),
+    ("head.dense", "head.norm", "decoder"),
+)
+"""What BERT, RoBERTa (also MPNet), DistilBERT and ModernBERT call the parts of their heads."""
 
 
 class Head(nn.Module):
@@ -63,6 +81,50 @@ def option(config: Any, *names: str, default: Any) -> Any:
 def body_network(body: Any) -> Any:
     """Return the network of transformers inside the body of an encoder."""
     return body.network if hasattr(body, "network") else network_of(body.model)
+
+
+def home_of(model: Any) -> Path | None:
+    """Return the directory that an encoder was read from, if it is still there."""
+    folder = Path(str(getattr(body_network(model.body), "name_or_path", "")))
+    return folder if folder.is_dir() else None
+
+
+def head_of(model: Any) -> dict[str, Tensor]:
+    """Return the head that came with an encoder, by :class:`Head`'s names, or nothing.
+
+    That of a :class:`DuplexEncoder`, or of the language model in the directory that it was read
+    from.
+    """
+    if isinstance(model, DuplexEncoder):
+        return {
+            name.removeprefix("head."): torch.tensor(value)
+            for name, value in model.pretraining.items()
+            if name.startswith("head.")
+        }
+    folder = home_of(model)
+    return {} if folder is None else _stored_head(folder)
+
+
+def _stored_head(folder: Path) -> dict[str, Tensor]:
+    """Return the head that a directory's language model has, or nothing where it has none."""
+    for file in sorted(folder.glob("*.safetensors")):
+        with safe_open(file, "pt") as tensors:
+            names = set(tensors.keys())
+            for dense, norm, out in HEADS:
+                wanted = {
+                    "dense.weight": f"{dense}.weight",
+                    "dense.bias": f"{dense}.bias",
+                    "norm.weight": f"{norm}.weight",
+                    "norm.bias": f"{norm}.bias",
+                    "bias": f"{out}.bias",
+                }
+                if {wanted["dense.weight"], wanted["norm.weight"], wanted["bias"]} <= names:
+                    return {
+                        ours: tensors.get_tensor(theirs).float()
+                        for ours, theirs in wanted.items()
+                        if theirs in names
+                    }
+    return {}
 
 
 @dataclass(frozen=True, eq=False)

@@ -216,6 +216,7 @@ class ModelEncoder:
     ) -> Iterator[Forward]:
         """Yield (rows, encodings, states, vectors) of batches of texts of similar length."""
         count, prompt = tally or Tally(), self._prompt_length()
+        most = self.body.advised
         weights = self.body.multiplied
         with torch.inference_mode(), Meter("encode", total=len(texts)) as meter:
             for begin in range(0, len(texts), _SLICE):
@@ -223,7 +224,9 @@ class ModelEncoder:
                 lengths = [len(encoding) for encoding in encodings]
                 count.tokens += sum(lengths)
                 count.cut += sum(bool(encoding.overflowing) for encoding in encodings)
-                split = amx.worthwhile(weights, sum(lengths))
+                count.beyond += sum(most is not None and length > most for length in lengths)
+                # the weights stay split, so all texts count, as if they were like these
+                split = amx.worthwhile(weights, sum(lengths) * len(texts) // len(lengths))
                 for chosen in windows.batches(
                     lengths, self.body.device, texts=batch_size, tokens=batch_tokens
                 ):
@@ -234,8 +237,14 @@ class ModelEncoder:
                         )
                     yield [begin + i for i in chosen], batch, states, vectors
                     meter.add(len(chosen))
-        if tally is None and count.cut:
-            log.warning("%d of %d texts were cut at the model's limit", count.cut, len(texts))
+        if tally is None:
+            for line in count.told(len(texts)):
+                log.warning(line)
+
+    def count_cut(self, texts: Sequence[str]) -> int:
+        """Return how many texts are longer than the model takes."""
+        slices = (texts[i : i + _SLICE] for i in range(0, len(texts), _SLICE))
+        return sum(bool(e.overflowing) for some in slices for e in self._tokenize(some))
 
     def _prompt_length(self) -> int:
         """Return how many tokens at the start of every text belong to the prompt."""

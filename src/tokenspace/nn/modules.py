@@ -21,6 +21,7 @@ from tokenspace.checkpoint.folder import is_own, optional_json, read_json
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
+    from sentence_transformers.base.model import BaseModel
 
 __all__ = ["assembled", "carry", "own"]
 
@@ -71,7 +72,7 @@ def assembled(folder: Path, own: Mapping[str, type], device: str) -> SentenceTra
     )
 
 
-def carry(model: SentenceTransformer, folder: Path) -> None:
+def carry(model: BaseModel, folder: Path) -> None:
     """Copy the files of our modules into a directory that ``model`` was saved to, and name them."""
     listing = read_json(folder / "modules.json")
     changed = False

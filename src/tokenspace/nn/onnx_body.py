@@ -59,6 +59,7 @@ class OnnxBody:
         self.inputs = [item.name for item in self.session.get_inputs()]
 
     multiplied = 0
+    advised: int | None = None
 
     @property
     def device(self) -> torch.device:

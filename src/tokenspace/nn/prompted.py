@@ -18,7 +18,7 @@ from tokenspace.nn.quiet import quiet
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["around", "placed", "pooled_last"]
+__all__ = ["around", "pieces", "placed", "pooled_last"]
 
 
 def placed(made: SentenceTransformer, token: str, *, drawn: bool, seed: int) -> int:
@@ -39,6 +39,28 @@ def placed(made: SentenceTransformer, token: str, *, drawn: bool, seed: int) -> 
     return identity
 
 
+def pieces(made: SentenceTransformer, before: str, after: str) -> tuple[list[int], list[int]]:
+    """Return the tokens that :func:`around` puts before and after a text, the start token's too.
+
+    To be asked before it, which changes how texts are read.
+    """
+    parts = _parts(made, before, after)
+    return [*parts["first"], *parts["before"]], parts["after"]
+
+
+def _parts(made: SentenceTransformer, before: str, after: str) -> dict[str, list[int]]:
+    backend = getattr(made.tokenizer, "backend_tokenizer", None)
+    if not isinstance(backend, Tokenizer):
+        raise ValueError("the tokenizer has no tokenizer.json")
+    bare = backend.encode("a", add_special_tokens=False).ids
+    whole = backend.encode("a", add_special_tokens=True).ids
+    return {
+        "first": whole[: whole.index(bare[0])] if bare and bare[0] in whole else [],
+        "before": backend.encode(before, add_special_tokens=False).ids,
+        "after": backend.encode(after, add_special_tokens=False).ids,
+    }
+
+
 def around(made: SentenceTransformer, before: str, after: str) -> None:
     """Let a model's tokenizer put ``before`` and ``after`` around every text, in place.
 
@@ -47,26 +69,17 @@ def around(made: SentenceTransformer, before: str, after: str) -> None:
     text become single ones, a question mark at its end a full stop, and a text without a mark at
     its end gets a full stop.
     """
+    parts = _parts(made, before, after)
     tokenizer: Any = made.tokenizer
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    if not isinstance(backend, Tokenizer):
-        raise ValueError("the tokenizer has no tokenizer.json")
-    bare = backend.encode("a", add_special_tokens=False).ids
-    whole = backend.encode("a", add_special_tokens=True).ids
-    first = whole[: whole.index(bare[0])] if bare and bare[0] in whole else []
-    parts = {
-        "first": first,
-        "before": backend.encode(before, add_special_tokens=False).ids,
-        "after": backend.encode(after, add_special_tokens=False).ids,
-    }
+    backend = tokenizer.backend_tokenizer
     specials = [
         {"id": name, "ids": ids, "tokens": [backend.id_to_token(i) for i in ids]}
         for name, ids in parts.items()
         if ids
     ]
-    pieces = [*(["first"] if first else []), "before", "$A", "after"]
+    order = [*(["first"] if parts["first"] else []), "before", "$A", "after"]
     backend.post_processor = processors.TemplateProcessing(
-        single=" ".join(pieces), special_tokens=specials
+        single=" ".join(order), special_tokens=specials
     )
     clean = [
         normalizers.Replace('"', "'"),

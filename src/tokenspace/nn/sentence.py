@@ -12,14 +12,15 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import torch
 from torch import Tensor, nn
 
 from tokenspace import rng
-from tokenspace.arrays import Floats2d
+from tokenspace.arrays import Floats1d, Floats2d
 from tokenspace.errors import ConfigError, InputError, MissingExtra, NotConverged
 from tokenspace.examples import Examples
 from tokenspace.nn.body import body_of, opened
@@ -35,11 +36,13 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
 __all__ = [
+    "MeasuredEncoder",
     "Sampling",
     "copied",
     "dataset",
     "fine_tune",
     "inserted",
+    "measured",
     "pair_loss",
     "pooled_by",
     "wrapped",
@@ -78,10 +81,30 @@ def wrapped(made: SentenceTransformer, name: str = "the model") -> ModelEncoder:
         return ModelEncoder(body_of(made, name), prompts, made.default_prompt_name)
 
 
-def inserted(made: SentenceTransformer, weights: Floats2d) -> SentenceTransformer:
+@dataclass(frozen=True, eq=False)
+class MeasuredEncoder(ModelEncoder):
+    """An encoder with the figures of its training."""
+
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+    def told(self, more: Mapping[str, float]) -> Self:
+        """Return the same encoder with more figures."""
+        return replace(self, metrics={**self.metrics, **more})
+
+
+def measured(made: SentenceTransformer, metrics: Mapping[str, float]) -> MeasuredEncoder:
+    """Return what :func:`wrapped` returns, with the figures of its training."""
+    plain = wrapped(made)
+    return MeasuredEncoder(plain.body, plain.prompts, plain.prompt, dict(metrics))
+
+
+def inserted(
+    made: SentenceTransformer, weights: Floats2d, bias: Floats1d | None = None
+) -> SentenceTransformer:
     """Return the model with its vectors multiplied by ``weights`` (K, D), before they are unit.
 
-    A stock linear layer, put before a normalisation at the end, or at the end.
+    ``bias`` (K,) is added. A stock linear layer, put before a normalisation at the end, or at the
+    end.
     """
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.base.modules import Dense
@@ -89,9 +112,10 @@ def inserted(made: SentenceTransformer, weights: Floats2d) -> SentenceTransforme
     layer = Dense(
         weights.shape[1],
         weights.shape[0],
-        bias=False,
+        bias=bias is not None,
         activation_function=nn.Identity(),
         init_weight=torch.from_numpy(weights),
+        init_bias=None if bias is None else torch.from_numpy(bias),
     )
     modules: list[Any] = list(made)
     place = len(modules) - (type(modules[-1]).__name__ == "Normalize")

@@ -68,6 +68,7 @@ def steps(
     accumulate: int = 1,
     seed: int = 0,
     betas: tuple[float, float] = (0.9, 0.999),
+    eps: float = 1e-8,
     seconds: float | None = None,
     slower: Callable[[str], float] | None = None,
 ) -> Iterator[Tick]:
@@ -95,8 +96,8 @@ def steps(
     weight_decay, clip
         Decoupled weight decay (Loshchilov and Hutter 2019, arXiv:1711.05101), and the greatest
         norm of all gradients together, or None.
-    betas
-        How slowly AdamW's two moments forget.
+    betas, eps
+        How slowly AdamW's two moments forget, and what is added to the root of the second.
     slower
         ``slower(name)`` is what the rate is multiplied with for the parameter of that name.
     accumulate
@@ -133,7 +134,7 @@ def steps(
     def run() -> Iterator[Tick]:
         accelerator = Accelerator()
         optimizer = torch.optim.AdamW(
-            _parameters(module, weight_decay, slower), lr=lr, betas=betas, fused=True
+            _parameters(module, weight_decay, slower), lr=lr, betas=betas, eps=eps, fused=True
         )
         wrapped, stepper = accelerator.prepare(module, optimizer)
         if accelerator.scaler is None and accelerator.distributed_type in _PLAIN:

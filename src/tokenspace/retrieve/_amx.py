@@ -9,83 +9,29 @@ from rows that cross lines of the cache, so everything begins at one; tokens tha
 
 from __future__ import annotations
 
-import ctypes
 import functools
-import platform
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from tokenspace.arrays import LINE, Floats1d, Floats2d, Ids, lined
-from tokenspace.jit import instructions, kernel
+from tokenspace.jit import kernel
+from tokenspace.tiles import ROWS, WIDTH, begin, emit, end, granted
 
 from ._kernel import LANES, _arrays, _intrinsic, _larger, _load
 
 __all__ = ["available", "best_i8", "split_lanes"]
 
-_ROWS, _STEP = 16, 64  # tokens and bytes of a register
 _CHUNK = 64  # tokens that are multiplied with every panel of query lanes in turn
 _CHAINS = 4  # maxima that do not wait for one another
-_ALLOW, _TILE_DATA, _ARCH_PRCTL = 0x1023, 18, 158  # Linux: a process asks before its first use
 _HIGH, _LOW = 4, 5  # registers of the query; 0 to 3 hold sums and from 6 on there are tokens
 
 
-@functools.cache
 def available() -> bool:
     """Return whether this processor has the registers and the system lets this process use them."""
-    if sys.platform != "linux" or platform.machine() != "x86_64":
-        return False
-    if not {"amx-tile", "amx-int8"} <= instructions():
-        return False
-    return bool(ctypes.CDLL(None).syscall(_ARCH_PRCTL, _ALLOW, _TILE_DATA) == 0)
-
-
-def _call(builder: Any, name: str, registers: Sequence[int], *rest: Any) -> None:
-    """Emit an AMX instruction on numbered registers."""
-    from llvmlite import ir
-    from numba.core import cgutils
-
-    arguments = [ir.IntType(8)(number) for number in registers] + list(rest)
-    kind = ir.FunctionType(ir.VoidType(), [argument.type for argument in arguments])
-    declared: Callable[..., Any] = cgutils.get_or_insert_function
-    builder.call(declared(builder.module, kind, f"llvm.x86.{name}"), arguments)
-
-
-@_intrinsic
-def _begin(typing: Any) -> Any:
-    """Make all eight registers 16 rows of 64 bytes."""
-    from numba.core import types
-
-    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        from llvmlite import ir
-        from numba.core import cgutils
-
-        shape = bytearray(64)
-        shape[0] = 1  # the format; then 8 widths of 16 bits from byte 16 on, 8 heights from 48 on
-        shape[16:32] = bytes([_STEP, 0] * 8)
-        shape[48:56] = bytes([_ROWS] * 8)
-        kind = ir.ArrayType(ir.IntType(8), len(shape))
-        slot: Callable[..., Any] = cgutils.alloca_once_value
-        place = slot(builder, ir.Constant(kind, shape))
-        _call(builder, "ldtilecfg", [], builder.bitcast(place, ir.IntType(8).as_pointer()))
-        return context.get_dummy_value()
-
-    return types.none(), code
-
-
-@_intrinsic
-def _end(typing: Any) -> Any:
-    """Give the registers back."""
-    from numba.core import types
-
-    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        _call(builder, "tilerelease", [])
-        return context.get_dummy_value()
-
-    return types.none(), code
+    return granted("amx-int8")
 
 
 @_intrinsic
@@ -122,33 +68,33 @@ def _products(
         panel = builder.gep(panels.data, [builder.mul(number, builder.mul(half, index(2)))])
 
         def fill(register: int, base: Any, offset: Any, stride: Any) -> None:
-            _call(builder, "tileloadd64", [register], builder.gep(base, [offset]), stride)
+            emit(builder, "tileloadd64", [register], builder.gep(base, [offset]), stride)
 
         for register in range(2 * len(halves)):
-            _call(builder, "tilezero", [register])
-        steps = builder.udiv(width, index(_STEP))
+            emit(builder, "tilezero", [register])
+        steps = builder.udiv(width, index(WIDTH))
         with cgutils.for_range(builder, steps, intp=index) as loop:
-            at = builder.mul(loop.index, index(_STEP * LANES))
-            fill(_HIGH, panel, at, index(_STEP))
-            fill(_LOW, panel, builder.add(half, at), index(_STEP))
+            at = builder.mul(loop.index, index(WIDTH * LANES))
+            fill(_HIGH, panel, at, index(WIDTH))
+            fill(_LOW, panel, builder.add(half, at), index(WIDTH))
             for block in halves:
-                column = builder.mul(loop.index, index(_STEP))
-                start = builder.add(builder.mul(width, index(_ROWS * block)), column)
+                column = builder.mul(loop.index, index(WIDTH))
+                start = builder.add(builder.mul(width, index(ROWS * block)), column)
                 fill(6 + block, rows, start, width)
-                _call(builder, "tdpbssd", [2 * block, 6 + block, _HIGH])
-                _call(builder, "tdpbsud", [2 * block + 1, 6 + block, _LOW])
+                emit(builder, "tdpbssd", [2 * block, 6 + block, _HIGH])
+                emit(builder, "tdpbsud", [2 * block + 1, 6 + block, _LOW])
         part = builder.mul(
-            builder.extract_value(sums.shape, 2), index(_STEP)
+            builder.extract_value(sums.shape, 2), index(WIDTH)
         )  # bytes of the high or the low sums of a slot
         begin = builder.add(
-            builder.mul(slot, builder.mul(part, index(2))), builder.mul(first, index(_STEP))
+            builder.mul(slot, builder.mul(part, index(2))), builder.mul(first, index(WIDTH))
         )
         base = builder.bitcast(sums.data, byte)
         for register in range(2 * len(halves)):
-            place = builder.add(begin, index(_ROWS * _STEP * (register // 2)))
+            place = builder.add(begin, index(ROWS * WIDTH * (register // 2)))
             if register % 2:
                 place = builder.add(place, part)
-            _call(builder, "tilestored64", [register], builder.gep(base, [place]), index(_STEP))
+            emit(builder, "tilestored64", [register], builder.gep(base, [place]), index(WIDTH))
         return context.get_dummy_value()
 
     places = types.intp, panels, types.intp, sums, types.intp, types.intp, blocks
@@ -234,8 +180,8 @@ def _chunk(
     """
     for number in range(len(panels)):
         slot = number % 2
-        for first in range(0, count, 2 * _ROWS):
-            if count - first > _ROWS:
+        for first in range(0, count, 2 * ROWS):
+            if count - first > ROWS:
                 _products(tokens, row + first, panels, number, sums, slot, first, 2)
             else:
                 _products(tokens, row + first, panels, number, sums, slot, first, 1)
@@ -256,7 +202,7 @@ def best_i8(
 ) -> None:
     """Do what ``_kernel.best_i8`` does, with panels of :func:`split_lanes`."""
     width = tokens.shape[1]
-    wide = (width + _STEP - 1) // _STEP * _STEP
+    wide = (width + WIDTH - 1) // WIDTH * WIDTH
     bytes_near, bytes_sums = _CHUNK * wide, 4 * _CHUNK * LANES * 4
     space = np.zeros(LINE + bytes_near + bytes_sums, np.int8)
     space = space[-space.ctypes.data % LINE :]
@@ -264,7 +210,7 @@ def best_i8(
     sums = space[bytes_near : bytes_near + bytes_sums].view(np.int32)
     sums = sums.reshape((2, 2, _CHUNK, LANES))
     in_place = width == wide and tokens.ctypes.data % LINE == 0
-    _begin()
+    begin()
     for i in range(len(documents)):
         start, stop = offsets[documents[i]], offsets[documents[i] + 1]
         for low in range(start, stop, _CHUNK):
@@ -277,7 +223,7 @@ def best_i8(
                     for column in range(width):
                         near[row, column] = tokens[low + row, column]
                 _chunk(near, 0, factors, count, panels, sums, best, i)
-    _end()
+    end()
 
 
 def split_lanes(panels: npt.NDArray[np.int16]) -> npt.NDArray[np.int8]:
@@ -287,7 +233,7 @@ def split_lanes(panels: npt.NDArray[np.int16]) -> npt.NDArray[np.int8]:
     """
     count, pairs = panels.shape[:2]
     columns = panels.transpose(0, 1, 3, 2).reshape(count, 2 * pairs, LANES)
-    parts = np.zeros((count, 2, -(-2 * pairs // _STEP) * _STEP, LANES), np.uint8)
+    parts = np.zeros((count, 2, -(-2 * pairs // WIDTH) * WIDTH, LANES), np.uint8)
     parts[:, 0, : 2 * pairs] = (columns >> 8).astype(np.uint8)
     parts[:, 1, : 2 * pairs] = columns.astype(np.uint8)
     fours = parts.reshape(count, 2, -1, 4, LANES).transpose(0, 1, 2, 4, 3)
