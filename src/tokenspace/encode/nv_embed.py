@@ -48,7 +48,9 @@ When not to use it
 ------------------
 Where a model already pools well: a trained sentence encoder has the mean built into its weights,
 and a fresh pooling has to catch up first. The paper's gain of the pooling over the mean is .6
-points at 7 billion weights; nothing is promised at a hundredth.
+points at 7 billion weights; nothing is promised at a hundredth. That classified rows gain by not
+being contrasted with the batch was not reproduced either: after 40 steps of MiniLM their nearest
+neighbours told 59.1 % of the classes, and 60.3 % with the batch as negatives.
 
 Reference
 ---------
