@@ -1,7 +1,7 @@
 """Search in two stages, and by bits alone, beside exact search and the peers, end to end.
 
 First centroids with residuals of few bits beside fast-plaid, then encodings with an exact re-rank
-beside PyLate with its own index and defaults. Every side runs on one thread. The peers live in
+of 100 candidates (the default) or 300 beside PyLate with its own index and defaults. Every side runs on one thread. The peers live in
 environments of their own (``.peers/fastplaid``, ``.peers/pylate``), since each pins another
 fast-plaid; they search the same token vectors. The note tells of both sides how much of the exact
 ten best they find, their bytes on disk, and the megabytes that their process holds more than
@@ -223,8 +223,10 @@ def centroids(case: Case) -> list[Result]:
 def encodings(case: Case) -> list[Result]:
     rows = []
     for label, recipe in (
-        ("FDE and exact re-rank", MUVERA(threads=1)),
-        ("FDE and exact re-rank, i8", MUVERA(fde_codec="i8", codec="i8", threads=1)),
+        ("FDE, 100 scored exactly", MUVERA(threads=1)),
+        ("FDE, 300 scored exactly", MUVERA(candidates=300, threads=1)),
+        ("i8: FDE, 100 scored", MUVERA(fde_codec="i8", codec="i8", threads=1)),
+        ("i8: FDE, 300 scored", MUVERA(fde_codec="i8", codec="i8", candidates=300, threads=1)),
     ):
         recipe(case.docs).save(case.folder / label)
 
@@ -232,7 +234,7 @@ def encodings(case: Case) -> list[Result]:
             return MUVERAIndex.load(case.folder / label)
 
         rows += case.rows(
-            label, opened, "pylate", "PyLate 1.6.0, retrieve.ColBERT", PYLATE, {}, (None, None)
+            label, opened, "pylate", "PyLate 1.6.0, retrieve.ColBERT", PYLATE, {}, (None, 2.0)
         )
     return rows
 

@@ -124,7 +124,7 @@ def rows(quick: bool) -> list[Result]:
     """Return all rows; ``quick`` takes two small points a curve."""
     sizes = (10_000, 100_000) if quick else (10_000, 30_000, 100_000, 300_000, 1_000_000)
     fixed = 400_000 if quick else 5_000_000
-    texts = (200_000, 600_000) if quick else (250_000, 2_500_000, 25_000_000, 125_000_000)
+    texts = (200_000, 600_000) if quick else (250_000, 2_500_000, 25_000_000, 260_000_000)
     found: list[Result] = []
     with tempfile.TemporaryDirectory() as folder:
         list(point("warm", 1_000, 20_000, Path(folder)))  # compiles

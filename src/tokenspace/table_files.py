@@ -453,7 +453,8 @@ def _read_floret(file: IO[bytes], path: Path) -> WordVectors:
             hint=f"floret tables are read that have '<' and '>', and the seed {SEED}",
         )
     table = _read_text(file, path, False)
-    if table.words != [str(row) for row in range(buckets)] or table.vectors.shape[1] != width:
+    numbered = len(table.words) == buckets and table.words == list(map(str, range(buckets)))
+    if not numbered or table.vectors.shape[1] != width:
         raise FormatError(
             f"{path}: not the rows 0 to {buckets - 1} of {width} numbers, in this order",
             hint="the file is damaged or truncated: get it again",

@@ -132,7 +132,11 @@ def parse(text: str, path: Path) -> Tokenizer:
     from tokenizers import Tokenizer
 
     with _faults_of_the_file(f"{path}: not a whole tokenizer.json", "download or save it again"):
-        return without_limits(Tokenizer.from_str(text))
+        tokenizer: Tokenizer = Tokenizer.from_str(text)
+        # in place: a copy is written out first, with a line for every id up to the greatest
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        return tokenizer
 
 
 @contextmanager

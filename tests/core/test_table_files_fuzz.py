@@ -183,6 +183,15 @@ def test_headers_that_promise_too_much(rows: int, columns: int, tmp_path: Path) 
     exercise(tmp_path / "fasttext.bin", bytes(content))
 
 
+@pytest.mark.parametrize("field", range(6))
+@pytest.mark.parametrize("number", NUMBERS)
+def test_every_number_of_floret_s_header(field: int, number: int, tmp_path: Path) -> None:
+    line, newline, rest = whole("compact.floret").partition(b"\n")
+    fields = line.split(b" ")
+    fields[field] = str(number).encode()
+    exercise(tmp_path / "t.floret", b" ".join(fields) + newline + rest)
+
+
 @pytest.mark.parametrize("header", [b"9" * 5000 + b" 3", b"3 " + b"9" * 5000])
 def test_numbers_of_thousands_of_digits(header: bytes, tmp_path: Path) -> None:
     (tmp_path / "t.vec").write_bytes(header + b"\na 1 2 3\n")

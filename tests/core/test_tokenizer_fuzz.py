@@ -337,9 +337,12 @@ def test_a_damaged_folder_is_refused_or_read(
         '{"model": ' + "9" * 5_000 + "}",
         '{"model": {"type": "BPE", "vocab": {"a": 4294967295}, "merges": []}}',
         '{"model": {"type": "WordLevel", "vocab": {"a": 0, "b": 90000000}, "unk_token": "a"}}',
+        '{"model": {"type": "WordLevel", "vocab": {"a": 0, "b": 4294967295}, "unk_token": "a"},'
+        ' "padding": {"strategy": "BatchLongest", "direction": "Right", "pad_to_multiple_of": null,'
+        ' "pad_id": 0, "pad_type_id": 0, "pad_token": "a"}}',
         '{"model": "\\ud800"}',
     ],
-    ids=["deep", "deep lists", "long number", "far id", "far word", "surrogate"],
+    ids=["deep", "deep lists", "long number", "far id", "far word", "far padded", "surrogate"],
 )
 def test_what_mutants_seldom_hit(text: str, tmp_path: Path) -> None:
     (tmp_path / "tokenizer.json").write_text(text)

@@ -41,6 +41,8 @@ class OnnxBody:
         about = read_json(folder / CONVERTED)
         options: Any = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
+        # without VNNI sums of 8-bit products saturate in 16 bits, unless this is asked for
+        options.add_session_config_entry("session.x64quantprecision", "1")
         options.log_severity_level = 4  # nothing: what goes wrong is raised
         try:
             self.precision, self.pad = str(about["precision"]), int(about["pad"])
