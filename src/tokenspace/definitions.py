@@ -156,7 +156,11 @@ def _places(names: list[str], given: str, place: str) -> dict[str, str]:
                 f"#{given}: {item!r} does not say which column is which",
                 hint="write #entry=COLUMN,definition=COLUMN",
             )
-        places[role] = column if column in names else ""
+        if column not in names:
+            raise InputError(
+                f"{place}: no column {column!r}; it has: {', '.join(names)}", hint="check the name"
+            )
+        places[role] = column
     for role, column in places.items():
         if not column:
             raise InputError(

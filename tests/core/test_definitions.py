@@ -103,7 +103,7 @@ def test_what_is_refused(tmp_path: Path) -> None:
     table.write_text("entry,definition\nhot,stolen\n", encoding="utf-8")
     with pytest.raises(ConfigError, match="does not say which"):
         Definitions.load(f"{table}#word")
-    with pytest.raises(InputError, match="no column for the entry"):
+    with pytest.raises(InputError, match="no column 'lemma'; it has: entry, definition"):
         Definitions.load(f"{table}#entry=lemma")
     with pytest.raises(InputError, match="no such file"):
         Definitions.load(tmp_path / "absent.tsv")

@@ -6,6 +6,7 @@ import logging
 import math
 from itertools import combinations
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -432,6 +433,25 @@ def test_words_are_named_by_the_models_own_head(folder: Path, model: ModelEncode
         torch.testing.assert_close(after[name], first[name], rtol=0, atol=0)
     moved = [n for n in first if n.startswith("encoder.") and not torch.equal(after[n], first[n])]
     assert moved
+
+
+def test_a_word_is_its_token_inside_a_text() -> None:
+    """A byte-level BPE has one token for " sea", and may have none, or another, for "sea"."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    vocab = {token: i for i, token in enumerate(["<unk>", *"aceilopstŨ", "Ġ"])}
+    merges = [("s", "e"), ("Ġ", "se"), ("Ġse", "a"), ("c", "o")]
+    vocab |= {a + b: len(vocab) + i for i, (a, b) in enumerate(merges)}
+    tokenizer = Tokenizer(models.BPE(vocab, merges, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    module: Any = SimpleNamespace(
+        encoder=SimpleNamespace(body=SimpleNamespace(tokenizer=tokenizer)),
+        model=SimpleNamespace(tokenizer=SimpleNamespace(unk_token_id=0)),
+    )
+    task = task_of(Definitions([("sea", "water"), ("co", "with"), ("z", "a letter")]))
+    texts, labels = net._words(module, task)
+    assert [task.texts[i] for i in texts] == ["water"]
+    assert labels.tolist() == [vocab["Ġsea"]]
 
 
 def no_dropout(folder: Path) -> ModelEncoder:

@@ -46,6 +46,16 @@ def test_rows_by_hand() -> None:
     np.testing.assert_array_equal(one.vectors, encoder.vectors)
 
 
+def test_tokens_that_are_free_take_no_part() -> None:
+    words = Vocabulary.words(["a", "[unused7]", "b", "<unused0>", "c"])
+    corpus, recipe = Corpus(["a b a c"]), Distil(a=0.25, dims=3, texts=0)
+    found = recipe(corpus, encoder=Table(), vocab=words)
+    alone = recipe(corpus, encoder=Table(), vocab=Vocabulary.words(["a", "b", "c"]))
+    rows = found.vectors[[found.vocab.ids[word] for word in words.tokens]]
+    assert not rows[[1, 3]].any()
+    np.testing.assert_array_equal(rows[[0, 2, 4]], alone.vectors[:3])
+
+
 def test_fewer_dimensions_are_the_principal_ones() -> None:
     corpus = Corpus(zipf_text(100, 40, 4))
     whole, part = (Distil(dims=dims, texts=0)(corpus, encoder=ToyEncoder()) for dims in (32, 5))

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner
 
 from tokenspace.encode.isotropy import TRANSFORMS, Transform, evened, evenness
@@ -15,6 +16,7 @@ from tokenspace.encode.isotropy_commands import isotropy_command
 from tokenspace.encode.trial import bag
 from tokenspace.errors import ConfigError, InputError
 from tokenspace.nn.encoder import ModelEncoder, load_encoder
+from tokenspace.nn.layers import network_of
 from tokenspace.nn.sentence import copied, wrapped
 
 TEXTS = bag(tiny=True)["examples"].texts
@@ -123,6 +125,28 @@ def test_the_command(model: ModelEncoder, tmp_path: Path) -> None:
     assert isinstance(again.exception, ConfigError)
     alone = CliRunner().invoke(isotropy_command, [*given, "--transform", "centre"])
     assert isinstance(alone.exception, ConfigError)
+    other = ["--transform", "zca", "--top", "2", "--out", str(tmp_path / "other")]
+    for wrong, says in (
+        (other, "--top says nothing here"),
+        (["--transform", "top", *other[2:3], "0", *other[4:]], r"top=0 is outside [1, 15]"),
+    ):
+        refused = CliRunner().invoke(isotropy_command, [*given, *wrong])
+        assert isinstance(refused.exception, ConfigError)
+        assert says in str(refused.exception)
+    assert not (tmp_path / "other").exists()
+
+
+def test_numbers_are_refused_before_anything_is_encoded(
+    model: ModelEncoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def encode(*_: object, **__: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(ModelEncoder, "encode", encode)
+    with pytest.raises(ConfigError, match="top=0"):
+        evened(model, TEXTS, "top", top=0)
+    with pytest.raises(InputError, match="give 17 texts or more"):
+        evened(model, TEXTS[:16], "pca")
 
 
 def test_bad_input(model: ModelEncoder) -> None:
@@ -135,5 +159,14 @@ def test_bad_input(model: ModelEncoder) -> None:
     assert fault.value.hint
     with pytest.raises(InputError, match="1 different texts for centre"):
         evened(model, TEXTS[:1], "centre")
+    broken = copied(model)
+    with torch.no_grad():
+        network_of(broken).get_input_embeddings().weight[7:] = torch.nan  # type: ignore[operator]
+    for act in (
+        lambda: evened(wrapped(broken), TEXTS, "zca"),
+        lambda: evenness(np.array([[1, 0], [np.nan, 1]], np.float32)),
+    ):
+        with pytest.raises(InputError, match="has a vector that is not finite"):
+            act()
     with pytest.raises(InputError, match="no pretrained network"):
         evened(bag(tiny=True)["encoder"], TEXTS, "centre")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,12 @@ from tokenspace.encode.nv_embed import NVEmbed
 from tokenspace.encode.trial import bag
 from tokenspace.encode.triplets import triplet_figures, triplets_of
 from tokenspace.encode.tvec import TVEC
-from tokenspace.errors import ConfigError, InputError
+from tokenspace.errors import ConfigError, FormatError, InputError
 from tokenspace.examples import Examples
 from tokenspace.nn.encoder import load_encoder
-from tokenspace.nn.fresh import fresh_encoder
+from tokenspace.nn.fresh import fresh_encoder, save_fresh
 from tokenspace.nn.layers import network_of
-from tokenspace.nn.sentence import copied
+from tokenspace.nn.sentence import copied, wrapped
 
 GIVEN = bag(tiny=True)
 PAIRS = GIVEN["examples"]
@@ -63,6 +64,21 @@ def test_weights_lie_between_and_new_rows_come_from_their_pieces(two: tuple[Any,
         np.testing.assert_allclose(between[name], 0.75 * W + 0.25 * last[name], atol=1e-6)
     moved = [not np.array_equal(first[name], last[name]) for name in first if name != table]
     assert any(moved)
+
+
+def test_new_tokens_in_spare_rows_start_at_their_pieces_too() -> None:
+    """A matrix that is padded to a round height has room for a new token, and stays as high."""
+    made = copied(fresh_encoder(list(GIVEN["corpus"])))
+    network_of(made).resize_token_embeddings(len(made.tokenizer) + 4)  # type: ignore[operator]
+    base = wrapped(made)
+    tuned = TRAIN(base, examples=PAIRS, corpus=Corpus(FIELD))
+    first, last, start = weights(base), weights(tuned), weights(merged(base, tuned, 0.0))
+    table = next(name for name in first if name.endswith("word_embeddings.weight"))
+    assert len(first[table]) == len(last[table])
+    for word in ("zqxw", "vbnm"):
+        pieces = base.body.tokenizer.encode(word, add_special_tokens=False).ids
+        row = start[table][tuned.body.tokenizer.token_to_id(word)]
+        np.testing.assert_allclose(row, first[table][pieces].mean(0), atol=1e-6)
 
 
 def test_the_ends_are_the_models(two: tuple[Any, Any]) -> None:
@@ -120,22 +136,46 @@ def test_the_best_that_loses_no_more() -> None:
     assert curve.best(1.0) == 0.3
     assert curve.best(2.0) == 0.6
     assert curve.best(50) == 0.6  # of equal ones the least
+    for lose in (-1.0, float("nan")):
+        with pytest.raises(ConfigError, match="is below 0"):
+            curve.best(lose)
+    unknown = float("nan")  # a figure that is none says of no mixture that nothing is lost
+    assert Course((0.0, 1.0), (50, 60), (unknown, unknown), "a", "b").best(1.0) == 0.0
 
 
-def test_bad_input(two: tuple[Any, Any]) -> None:
+def test_bad_input(two: tuple[Any, Any], tmp_path: Path) -> None:
     base, tuned = two
     with pytest.raises(ConfigError, match=r"t=1.5 is outside \[0, 1\]"):
         merged(base, tuned, 1.5)
     with pytest.raises(ConfigError, match="the first of them 0"):
         course(base, tuned, field=PAIRS, general=SCORED, ts=(0.5, 1.0))
-    with pytest.raises(InputError, match="in one of them only"):
-        merged(fresh_encoder(FIELD, layers=1), fresh_encoder(FIELD, layers=2), 0.5)
+    for shape, says in (
+        ({"layers": 1}, "in one of them only"),
+        ({"width": 32}, r"is \(.*, 16\) in the base and \(.*, 32\) in the tuned model"),
+        # only the tokens' rows may grow
+        ({"longest": 32}, r"position_embeddings.weight is \(64, 16\) in the base and \(32, 16\)"),
+        ({"longest": 80}, r"position_embeddings.weight is \(64, 16\) in the base and \(80, 16\)"),
+    ):
+        with pytest.raises(InputError, match=says) as fault:
+            merged(*of_one_tokenizer(tmp_path, **shape), 0.5)
+        assert fault.value.hint
     with pytest.raises(InputError, match="is number"):
         merged(fresh_encoder(FIELD), base, 0.5)
-    with pytest.raises(InputError, match=r"in the base and .* in the tuned"):
-        merged(fresh_encoder(FIELD, width=8), fresh_encoder(FIELD, width=16), 0.5)
-    with pytest.raises(InputError, match="in the tuned model"):
+    made = copied(tuned)
+    with torch.no_grad():
+        next(made.parameters())[0, 0] = torch.nan
+    with pytest.raises(FormatError, match=r"word_embeddings.weight: a weight is not finite"):
+        merged(base, wrapped(made), 0.5)
+    with pytest.raises(InputError, match="and none in the tuned model"):
         merged(tuned, base, 0.5)
+
+
+def of_one_tokenizer(folder: Path, **shape: int) -> list[Any]:
+    """Return two networks with the same tokens (learned anew, they are numbered otherwise)."""
+    for name, given in (("first", {}), ("second", shape)):
+        save_fresh(folder / name, FIELD, **given)  # type: ignore[arg-type]
+    shutil.copy(folder / "first" / "tokenizer.json", folder / "second")
+    return [load_encoder(str(folder / name), device="cpu") for name in ("first", "second")]
 
 
 def test_the_command(two: tuple[Any, Any], tmp_path: Path) -> None:
@@ -179,7 +219,8 @@ def test_the_command(two: tuple[Any, Any], tmp_path: Path) -> None:
         (["--t", "x", "--out", out], "--t x"),
         ([*given, "--out", str(tmp_path / "other")], "one of --out and --lose"),
         (["--t", "0.5", "--out", out], "exists"),
+        ([*given, "--lose", "-1", "--out", str(tmp_path / "other")], "x>=0"),
     ):
         done = run(*words)
         assert done.exit_code
-        assert says in str(done.exception)
+        assert says in f"{done.output}{done.exception}"

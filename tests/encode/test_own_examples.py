@@ -123,6 +123,9 @@ def test_a_loss_that_breaks_leaves_the_best_weights(tmp_path: Path) -> None:
             MODEL, PAIRS, settings=replace(QUICK, lr=1e30, steps=60), folder=tmp_path / "run"
         )
     assert (tmp_path / "run" / "course.json").is_file()
+    with pytest.raises(NotConverged, match=r"step \d: .* a vector that is not finite") as fault:
+        train_encoder(MODEL, PAIRS, settings=replace(QUICK, lr=1e30, steps=8))  # looks come first
+    assert "lower lr" in (fault.value.hint or "")
 
 
 def test_a_user_gets_a_directory_with_a_card(tmp_path: Path) -> None:
@@ -169,7 +172,9 @@ def test_texts_that_are_cut_are_warned_of_once(caplog) -> None:
 
 
 def test_bad_input() -> None:
-    for change in ({"epochs": 0.0}, {"batch": 1}, {"lr": math.nan}, {"held_out": 0.5}):
+    for change in (
+        {"epochs": 0.0}, {"epochs": math.inf}, {"batch": 1}, {"lr": math.nan}, {"held_out": 0.5},
+    ):  # fmt: skip
         with pytest.raises(ConfigError, match=next(iter(change))):
             train_encoder(MODEL, PAIRS, settings=replace(QUICK, **change))
     with pytest.raises(InputError, match="19 examples"):

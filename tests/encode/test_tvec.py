@@ -285,6 +285,22 @@ def test_general_examples_are_replayed_by_their_share(
     assert none["drift"] > 0
 
 
+def test_few_labelled_rows_are_drawn_of_all_classes() -> None:
+    """One row to replay still has a negative of another class, and each row comes as often."""
+    from tokenspace.encode.tvec_net import replay
+
+    spring = SpringLoss(copied(model()), form="cosine", alpha=0.2, l2sp=0.0)
+    given = Examples({"text": [*"abcdef", "alone"], "label": [*"xyxyxy", "z"]})
+    rows, _ = replay(spring, given, 1, seed=0)
+    assert len(rows) == 1
+    rows, _ = replay(spring, given, 9, seed=0)
+    counts = sorted(list(rows["anchor"]).count(text) for text in "abcdef")
+    assert counts == [1, 1, 1, 2, 2, 2]
+    of = dict(zip(given.columns["text"], given.columns["label"], strict=True))
+    for a, p, n in zip(rows["anchor"], rows["positive"], rows["negative_1"], strict=True):
+        assert of[a] == of[p] != of[n]
+
+
 def test_general_figures_by_hand() -> None:
     before = Fixed({"a": [1, 0], "b": [0, 1], "c": [3, 4]})
     after = Fixed({"a": [2, 0], "b": [1, 0], "c": [3, 4]})

@@ -58,6 +58,20 @@ def test_the_loss_is_its_definition_row_by_row() -> None:
     assert float(loss.detach()) == pytest.approx(literal(made, rows, 0.05), rel=1e-6)
 
 
+@pytest.mark.parametrize("side", ["right", "left"])
+def test_a_negative_that_is_the_positive_is_known_whatever_the_padding(side: str) -> None:
+    """The columns are padded to different widths: on the left, equal texts begin elsewhere."""
+    made = copied(GIVEN["decoder"]).double().eval()
+    made.tokenizer.padding_side = side
+    long = " ".join(TEXTS[:3])
+    rows = [("a b", TEXTS[1], [long], True), (TEXTS[4], TEXTS[5], [TEXTS[1]], True)]
+    data = rows_dataset(rows)
+    features = [made.preprocess(list(data[name])) for name in ("anchor", "positive", "negative_1")]
+    assert features[1]["input_ids"].shape[1] < features[2]["input_ids"].shape[1]
+    loss = ContrastiveLoss(made, 0.05)(features, torch.tensor(list(data["label"])))
+    assert float(loss.detach()) == pytest.approx(literal(made, rows, 0.05), rel=1e-5)
+
+
 def test_what_a_row_sees_by_hand() -> None:
     equal = torch.zeros(2, 4, dtype=torch.bool)
     equal[0, 0] = equal[1, 1] = True

@@ -105,6 +105,11 @@ def test_another_encoder_is_refused(saved: Path, tmp_path: Path) -> None:
         assert "names words" in str(found.exception)
     found = run("retrieve", "search", saved, "a")
     assert "no hybrid index" in str(found.exception)
+    found = run("retrieve", "search", tmp_path / "index", " ")
+    assert "there is no question" in str(found.exception)
+    found = run("retrieve", "search", tmp_path / "index", "a", "--words", -1)
+    assert found.exit_code == 2
+    assert not (tmp_path / "no").exists()
 
 
 @pytest.mark.parametrize("top", [1, 4, None])

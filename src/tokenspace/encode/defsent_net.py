@@ -27,6 +27,7 @@ from tokenspace.text_encoder import PretrainedEncoder, Tally
 
 from ._axes import effective_rank, independent, white
 from ._batches import bucketed
+from .domain_words import cut
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -405,16 +406,14 @@ def train_words(
 
 
 def _words(module: Namer, task: Task) -> tuple[Ids, Ids]:
-    """Return the rows whose word is one token: the number of the text, and that of the token."""
-    tokenizer = module.encoder.body.tokenizer
+    """Return the rows whose word is one token: the number of the text, and that of the token.
+
+    The token is the one inside a text, which is what a head for masked words was trained to name.
+    """
     every = [word for words in task.names for word in words]
     unknown = getattr(module.model.tokenizer, "unk_token_id", None)
-    found = tokenizer.encode_batch(every, add_special_tokens=False)
-    known = {
-        word: encoding.ids[0]
-        for word, encoding in zip(every, found, strict=True)
-        if len(encoding) == 1 and encoding.ids[0] != unknown
-    }
+    pieces = cut(every, module.encoder.body.tokenizer)
+    known = {word: ids[0] for word, ids in pieces.items() if len(ids) == 1 and ids[0] != unknown}
     rows = [
         (text, known[word])
         for text, entry in zip(task.text.tolist(), task.entry.tolist(), strict=True)

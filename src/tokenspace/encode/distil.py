@@ -32,7 +32,8 @@ Departures from the paper
   rank and Zipf's law for its frequency, which is right only for a vocabulary in that order.
 - A token that continues a word (``##ing``) is encoded as its letters; there its id is.
 - tokenlearn, which improves such rows by text, takes steps of Adam; this is the minimum itself.
-- Special tokens and parts of characters have the zero row unless a text teaches them.
+- Special tokens, parts of characters, and tokens kept free for later (``[unused7]``) have the zero
+  row unless a text teaches them.
 
 Cost
 ----
@@ -59,6 +60,7 @@ Weights: Arora, Liang, Ma, ICLR 2017.
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
@@ -83,6 +85,8 @@ __all__ = ["Distil", "taught"]
 
 BATCH = 4096  # texts that are held at a time
 ROUNDS, ENOUGH = 100, 1e-4  # most conjugate gradients, and the share of the first that ends them
+
+_FREE = re.compile(r"\[unused\d+\]|<unused\d+>")  # what BERT and Gemma call their free tokens
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,7 +177,11 @@ def _encoded(encoder: TextEncoder, texts: list[str]) -> Floats2d:
 def _alone(encoder: TextEncoder, vocab: Vocabulary, rows: int) -> Floats2d:
     """Return e less its mean, (rows, H); zero for what is not text."""
     surfaces = [surface.decode("utf-8", "ignore").strip() for surface in vocab.surfaces]
-    ids = [i for i, text in enumerate(surfaces) if text and i not in vocab.specials]
+    ids = [
+        i
+        for i, text in enumerate(surfaces)
+        if text and i not in vocab.specials and not _FREE.fullmatch(text)
+    ]
     places: dict[str, int] = {}  # of each text once: ``s`` and ``##s`` are one
     rows_of = [places.setdefault(surfaces[i], len(places)) for i in ids]
     found = _encoded(encoder, list(places))[rows_of]

@@ -40,10 +40,13 @@ def evenness(vectors: Floats2d) -> dict[str, float]:
     ``isotropy``: min Z(c) / max Z(c), with Z(c) = sum of exp(c.v) over the rows v at length 1 and c
     the eigenvectors of their scatter and the opposites of these (Mu and Viswanath 2018): 1 for a
     space that is the same in all directions. ``rank``: the effective rank, at most D.
+
+    Raises :class:`InputError` for fewer vectors, and for one that is not finite.
     """
     N = len(vectors)
     if N < 2:
         raise InputError(f"{N} vectors fill no space", hint="give at least two different texts")
+    _check_finite(vectors)
     wide = vectors.astype(np.float64)
     lengths = np.linalg.norm(wide, axis=1, keepdims=True)
     unit = wide / np.where(lengths > 0, lengths, 1)
@@ -72,7 +75,8 @@ def evened(
     of ``ica``.
 
     Raises :class:`ConfigError` for an unknown map and as many directions as the vectors have
-    numbers, and :class:`InputError` for too few texts: for a white space more than these numbers.
+    numbers, and :class:`InputError` for too few texts (for a white space more than these numbers)
+    and vectors that are not finite.
     """
     if transform not in TRANSFORMS:
         raise ConfigError(f"transform={transform!r} is not one of {', '.join(TRANSFORMS)}")
@@ -80,11 +84,14 @@ def evened(
         from tokenspace.nn.sentence import copied, inserted, wrapped
     except ImportError as fault:
         raise MissingExtra.named("models", "changing a model's space") from fault
+    different = list(dict.fromkeys(texts))
+    _check(len(different), model.dim, transform, top)
     made: Any = copied(model)
     bare: Any = copied(model)
     if type(bare[-1]).__name__ == "Normalize":
         del bare[len(bare) - 1]
-    vectors = wrapped(bare).encode(list(dict.fromkeys(texts)))
+    vectors = wrapped(bare).encode(different)
+    _check_finite(vectors)
     found = _fitted(vectors, transform, top, seed)
     made.truncate_dim = bare.truncate_dim = None  # the layer that is put in does what it did
     kept = np.eye(vectors.shape[1], wrapped(bare).dim)
@@ -92,14 +99,28 @@ def evened(
     return wrapped(inserted(made, W, np.asarray(-found.mean @ found.W, np.float32)))
 
 
-def _fitted(X: Floats2d, transform: Transform, top: int, seed: int) -> Map:
-    N, D = X.shape
+def _check(N: int, D: int, transform: Transform, top: int) -> None:
+    """Refuse before anything is encoded: ``N`` texts, vectors of ``D`` numbers."""
+    if transform == "top" and not 1 <= top < D:
+        raise ConfigError(f"top={top} is outside [1, {D - 1}]", hint="take out fewer directions")
     least = 2 if transform == "centre" else top + 1 if transform == "top" else D + 1
     if least > N:
         raise InputError(
             f"{N} different texts for {transform} in {D} dimensions",
             hint=f"give {least} texts or more",
         )
+
+
+def _check_finite(vectors: Floats2d) -> None:
+    if not (good := np.isfinite(vectors).all(axis=1)).all():
+        raise InputError(
+            f"text {int(good.argmin())} has a vector that is not finite",
+            hint="the model's weights are damaged: copy the directory again",
+        )
+
+
+def _fitted(X: Floats2d, transform: Transform, top: int, seed: int) -> Map:
+    N, D = X.shape
     if transform == "ica":
         return independent(X, seed)
     if transform in ("pca", "zca"):
@@ -107,7 +128,5 @@ def _fitted(X: Floats2d, transform: Transform, top: int, seed: int) -> Map:
     mean = X.mean(axis=0, dtype=np.float64)
     if transform == "centre":
         return Map(mean, np.eye(D))
-    if not 1 <= top < D:
-        raise ConfigError(f"top={top} is outside [1, {D - 1}]", hint="take out fewer directions")
     U = directions((X - mean).T @ (X - mean) / N, top).astype(np.float64)
     return Map(mean, np.eye(D) - U.T @ U)

@@ -19,9 +19,7 @@ from tokenspace.errors import ConfigError
     type=click.Choice(["centre", "top", "pca", "zca", "ica"]),
     help="what every vector passes; top: centred, without the first directions",
 )
-@click.option(
-    "--top", type=int, default=1, metavar="N", help="directions to take out  [default: 1]"
-)
+@click.option("--top", type=int, metavar="N", help="directions that top takes out  [default: 1]")
 @click.option("--out", metavar="DIR", help="where the model goes")
 @click.option("--force", is_flag=True, help="replace what is at --out")
 @click.option("--trust-remote-code", is_flag=True, help="run code out of a model directory")
@@ -31,7 +29,7 @@ def isotropy_command(
     model: str,
     given: str,
     transform: str | None,
-    top: int,
+    top: int | None,
     out: str | None,
     force: bool,
     trust_remote_code: bool,
@@ -50,16 +48,22 @@ def isotropy_command(
 
     if (transform is None) != (out is None):
         raise ConfigError("--transform and --out go together", hint="give both, or neither")
+    if top is not None and transform != "top":
+        raise ConfigError("--top says nothing here", hint="it goes with --transform top")
     if out and Path(out).exists() and not force:
         raise ConfigError(f"{out} exists", hint="choose another --out, or add --force")
     encoder = load_encoder(model, trust_remote_code=trust_remote_code)
     texts = list(dict.fromkeys(Corpus.load(given)))
-    measured = texts[1::2] if transform else texts
+    if transform is None or out is None:
+        measured, made = texts, None
+    else:
+        fitted, measured = texts[::2], texts[1::2]
+        many = 1 if top is None else top
+        made = evened(encoder, fitted, cast("Transform", transform), top=many)
     figures = {"before": evenness(encoder.encode(measured))}
-    if transform and out:
-        made = evened(encoder, texts[::2], cast("Transform", transform), top=top)
+    if made is not None:
         figures["after"] = evenness(made.encode(measured))
-        made.save(out)
+        made.save(str(out))
     if as_json:
         return echo_json({"model": model, "texts": len(measured), **figures})
     names = list(figures["before"])

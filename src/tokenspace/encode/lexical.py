@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from tokenspace import rng
 from tokenspace.errors import ConfigError, InputError, MissingExtra
 from tokenspace.io import replacing
 
@@ -26,10 +27,9 @@ def sparse_encoder(model: PretrainedEncoder, *, top: int | None = None) -> Spars
     ``top`` outside the vocabulary.
     """
     try:
-        import torch
         from sentence_transformers import SparseEncoder
 
-        from tokenspace.nn.duplex import DuplexEncoder, body_network, option
+        from tokenspace.nn.duplex import DuplexEncoder, body_network, head_form, head_of
         from tokenspace.nn.quiet import quiet
         from tokenspace.nn.sentence import copied
 
@@ -42,23 +42,15 @@ def sparse_encoder(model: PretrainedEncoder, *, top: int | None = None) -> Spars
             hint="make one with tokenspace encode dupmae",
         )
     network = body_network(model.body)
-    E: Any = network.get_input_embeddings().weight
-    words, dim = E.shape
+    dim, words, activation, eps = head_form(network)
     top = min(model.half, words) if top is None else top
     if not 1 <= top <= words:
         raise ConfigError(f"top={top} is outside [1, {words}]")
-    names = ("hidden_act", "activation", "hidden_activation")
-    activation = option(network.config, *names, default="gelu")
-    eps = float(option(network.config, "layer_norm_eps", "norm_eps", default=1e-12))
-    head = {
-        name.removeprefix("head."): torch.tensor(value)
-        for name, value in model.pretraining.items()
-        if name.startswith("head.")
-    }
-    with torch.random.fork_rng(devices=[]):
+    with rng.torch_scope(0, "lexical"):  # what is drawn is overwritten
         module = LexicalTopK(dim, words, top, activation, eps)
-    bias = head.pop("bias")
-    module.load_state_dict({**head, "rows.weight": E.detach(), "rows.bias": bias})
+    head = head_of(model)
+    rows = {"rows.weight": network.get_input_embeddings().weight, "rows.bias": head.pop("bias")}
+    module.load_state_dict({**head, **rows})
     made = copied(model)
     with quiet():
         return SparseEncoder(

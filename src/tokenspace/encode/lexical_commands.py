@@ -7,12 +7,12 @@ from pathlib import Path
 import click
 
 from tokenspace.cli import echo_json, json_option
-from tokenspace.errors import ConfigError, InputError, MissingExtra
+from tokenspace.errors import ConfigError, MissingExtra
 
 
 @click.command("lexical")
 @click.argument("model")
-@click.option("--top", type=int, metavar="K", help="words kept of a document  [default: 384]")
+@click.option("--top", type=int, metavar="K", help="words kept of a document")
 @click.option("--out", required=True, metavar="DIR", help="where the model goes")
 @click.option("--force", is_flag=True, help="replace what is at --out")
 @json_option
@@ -20,20 +20,17 @@ def lexical_command(*, model: str, top: int | None, out: str, force: bool, as_js
     """Write the words that MODEL names, one that encode dupmae made, as a SparseEncoder.
 
     It opens with SparseEncoder(DIR, trust_remote_code=True) of sentence-transformers, without this
-    package: encode_document keeps the strongest words of a text, encode_query the values of all.
+    package: encode_document keeps the strongest words of a text, encode_query the values of all. By
+    default as many words are kept as half of the encoder's vectors' numbers, 384 at most.
     """
     if Path(out).exists() and not force:
         raise ConfigError(f"{out} exists", hint="choose another --out, or add --force")
     try:
-        from tokenspace.nn.duplex import FILE, DuplexEncoder
+        from tokenspace.nn.duplex import DuplexEncoder
 
         from .lexical import write_sparse
     except ImportError as fault:
         raise MissingExtra.named("models", "a sparse encoder") from fault
-    if not (Path(model) / FILE).is_file():
-        raise InputError(
-            f"{model}: no encoder that names words", hint="make one with tokenspace encode dupmae"
-        )
     encoder = DuplexEncoder.load(model)
     write_sparse(encoder, out, top=top)
     words = len(encoder.pretraining["head.bias"])

@@ -6,9 +6,8 @@ With W of the base and W' of the tuned model, the merged one has, for t in [0, 1
 
 Along this line much of what was learned is often there before much of the rest is lost (Wortsman et
 al., Robust fine-tuning of zero-shot models, CVPR 2022), so a t below 1 can be the better one. The
-rows of tokens that the tuned model got are drawn from the
-mean of the rows of the pieces that the base cuts such a token into; the tokenizer is the tuned
-one's at every t.
+rows of tokens that the tuned model got start at the mean of the rows of the pieces that the base
+cuts such a token into; the tokenizer is the tuned one's at every t.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tokenspace.errors import ConfigError, InputError, MissingExtra
+from tokenspace.errors import ConfigError, FormatError, InputError, MissingExtra
 from tokenspace.examples import Examples
 from tokenspace.progress import track
 from tokenspace.text_encoder import PretrainedEncoder, TextEncoder
@@ -27,6 +26,7 @@ from .triplets import triplet_figures
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from sentence_transformers import SentenceTransformer
     from torch import Tensor
 
     from tokenspace.nn.encoder import ModelEncoder
@@ -48,9 +48,12 @@ class Course:
         """Return the t that is best for the field, of those where general texts lose no more.
 
         ``lose`` are points of the general figure, counted from t = 0; of equal ones the least t.
+        Raises :class:`ConfigError` for fewer than none.
         """
-        allowed = [i for i, x in enumerate(self.general) if x >= self.general[0] - lose]
-        return self.t[max(allowed, key=lambda i: (self.field[i], -self.t[i]))]
+        if not lose >= 0:
+            raise ConfigError(f"lose={lose} is below 0", hint="give the points that may be lost")
+        kept = (i for i, x in enumerate(self.general) if x >= self.general[0] - lose)
+        return self.t[max([0, *kept], key=lambda i: (self.field[i], -self.t[i]))]
 
     def to_dict(self) -> dict[str, Any]:
         """Return all of it as plain data."""
@@ -79,7 +82,8 @@ def merged(base: PretrainedEncoder, tuned: PretrainedEncoder, t: float) -> Pretr
     """Return the model at ``t`` between ``base`` (0) and ``tuned`` (1), both of which stay.
 
     Raises :class:`ConfigError` for a t outside [0, 1], and :class:`InputError` where the weights
-    of the two have other names or shapes, or where they number the same tokens differently.
+    of the two have other names or shapes, where they number the same tokens differently, and where
+    a weight is not finite.
     """
     return next(_along(base, tuned, [t]))
 
@@ -138,7 +142,7 @@ def _along(
         raise MissingExtra.named("models", "merging networks") from fault
     made = copied(tuned)
     own = made.state_dict()
-    ends = _ends(base, tuned, copied(base).state_dict(), own)
+    ends = _ends(base, tuned, copied(base).state_dict(), made)
     for t in ts:
         with torch.no_grad():
             for name, (start, end) in ends.items():
@@ -147,24 +151,46 @@ def _along(
         yield wrapped(made)
 
 
+def _table(made: SentenceTransformer) -> str | None:
+    """Return the name of the tokens' rows in a model, or None where it has no network."""
+    network: Any = getattr(made[0], "auto_model", None)
+    if network is None:
+        return None
+    rows = network.get_input_embeddings().weight
+    return next(name for name, weight in made.named_parameters() if weight is rows)
+
+
 def _ends(
-    base: Any, tuned: Any, first: dict[str, Tensor], last: dict[str, Tensor]
+    base: Any, tuned: Any, first: dict[str, Tensor], made: SentenceTransformer
 ) -> dict[str, tuple[Tensor, Tensor]]:
-    """Return where each tensor of numbers starts and ends, in the shape that it has at the end."""
+    """Return where each tensor of numbers starts and ends, in the shape that it has at the end.
+
+    They start at ``first``, those of the base, and end at those of ``made``, a copy of the tuned
+    model; rows of tokens that the base lacks start at the mean of those of their pieces.
+    """
+    last = made.state_dict()
     if first.keys() != last.keys():
         apart = sorted(first.keys() ^ last.keys())
         raise InputError(
             f"the two models have other weights: {apart[0]} is in one of them only",
             hint="merge a model with one that was trained from it",
         )
-    ids = _same_ids(base, tuned)
+    new, table = _same_ids(base, tuned), _table(made)
     ends = {}
     for name, end in last.items():
         start = first[name]
         if not end.is_floating_point():
             continue
+        if name == table and start.shape[1] == end.shape[1] and len(start) <= len(end):
+            start = _widened(start, end, new)
         if start.shape != end.shape:
-            start = _widened(name, start, end, ids)
+            raise InputError(
+                f"{name} is {tuple(start.shape)} in the base and {tuple(end.shape)} in the tuned "
+                "model",
+                hint="merge a model with one that was trained from it",
+            )
+        if not (start.isfinite().all() and end.isfinite().all()):
+            raise FormatError(f"{name}: a weight is not finite", hint="train again, or copy again")
         ends[name] = (start.to(end.dtype), end.clone())
     return ends
 
@@ -186,16 +212,11 @@ def _same_ids(base: Any, tuned: Any) -> dict[int, tuple[int, ...]]:
     return {new[token]: pieces for token, pieces in cut(list(new), tokenizer).items()}
 
 
-def _widened(name: str, start: Tensor, end: Tensor, ids: dict[int, tuple[int, ...]]) -> Tensor:
-    """Return the base's matrix with the rows of the tokens that it lacks."""
-    if start.ndim != 2 or start.shape[1:] != end.shape[1:] or len(start) > len(end):
-        raise InputError(
-            f"{name} is {tuple(start.shape)} in the base and {tuple(end.shape)} in the tuned model",
-            hint="merge a model with one that was trained from it",
-        )
+def _widened(start: Tensor, end: Tensor, new: dict[int, tuple[int, ...]]) -> Tensor:
+    """Return the base's rows, and those of the tokens that it lacks in place of spare ones, too."""
     whole = end.clone()  # a row that no token has stays what it is
     whole[: len(start)] = start
-    for number, pieces in ids.items():
-        if len(start) <= number < len(end) and pieces:
+    for number, pieces in new.items():
+        if pieces:
             whole[number] = start[list(pieces)].mean(0)
     return whole

@@ -16,7 +16,9 @@ from tokenspace.errors import ConfigError
 @click.option("--t", "given", metavar="T,...", help="where between BASE (0) and TUNED (1)")
 @click.option("--field", metavar="FILE", help="examples of the field: triplets, pairs, ...")
 @click.option("--general", metavar="FILE|SET", help="general examples, or a set such as stsb_dev")
-@click.option("--lose", type=float, metavar="POINTS", help="what general texts may lose at most")
+@click.option(
+    "--lose", type=click.FloatRange(0), metavar="POINTS", help="what general texts may lose at most"
+)
 @click.option("--svg", metavar="FILE", help="also draw the curve to FILE")
 @click.option("--out", metavar="DIR", help="where the merged model goes")
 @click.option("--force", is_flag=True, help="replace what is at --out and --svg")

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tokenspace.arrays import Floats2d
 from tokenspace.encode.evaluation.tasks import Given, Labelled, Scored, Search, Vectors, judge
-from tokenspace.errors import ConfigError, InputError, MissingExtra
+from tokenspace.errors import ConfigError, InputError, MissingExtra, NotConverged
 from tokenspace.examples import Examples, Kind
 from tokenspace.io import replacing
 from tokenspace.report import Report
@@ -114,7 +114,8 @@ def train_encoder(
     ConfigError
         A number outside its range.
     NotConverged
-        The loss of a step is not finite. The folder keeps the best weights until then.
+        The loss of a step is not finite, or a vector after it. The folder keeps the best weights
+        until then.
     """
     try:
         from tokenspace.nn.sentence import copied, fine_tune, wrapped
@@ -159,8 +160,8 @@ def _check(settings: Settings) -> None:
         ("epochs", settings.epochs, 1e-6), ("steps", settings.steps, 0),
         ("batch", settings.batch, 2), ("lr", settings.lr, 0.0),
     ):  # fmt: skip
-        if not value >= low:
-            raise ConfigError(f"{name}={value} is outside [{low:g}, inf]")
+        if not low <= value < math.inf:
+            raise ConfigError(f"{name}={value} is outside [{low:g}, inf)")
     if not 0 < settings.held_out < 0.5:
         raise ConfigError(
             f"held_out={settings.held_out} is outside (0, 0.5)", hint="0.1 holds out a tenth"
@@ -297,7 +298,13 @@ class _Watcher:
     def _look(self, step: int, loss: float) -> bool:
         from tokenspace.nn.sentence import wrapped
 
-        figure = figure_of(wrapped(self.made), self.course)
+        try:
+            figure = figure_of(wrapped(self.made), self.course)
+        except InputError as fault:  # of the model as it came; later on, of what training made
+            if not step:
+                raise
+            hint = "lower lr, or look for broken texts among the examples"
+            raise NotConverged(f"step {step}: {fault}", hint=hint) from fault
         before = max((look["figure"] for look in self.history), default=-math.inf)
         look = {"step": float(step), "figure": figure}
         self.history.append(look if math.isnan(loss) else {**look, "loss": loss})

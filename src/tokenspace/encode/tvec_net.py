@@ -94,19 +94,23 @@ class Replay(nn.Module):
 def replay(
     spring: SpringLoss, examples: Examples, rows: int, *, seed: int
 ) -> tuple[Dataset, Replay]:
-    """Return so many rows of general examples, each as often as any other, and their loss.
+    """Return so many ``rows`` of general examples, each as often as any other, and their loss.
 
     Scored pairs are ranked (CoSENT); of others each text has to find its own among the batch.
     """
     draw = stream(seed, "replay")
-    turns = -(-rows // len(examples))
-    order = np.concatenate([draw.permutation(len(examples)) for _ in range(turns)])
-    chosen = examples.take(order[:rows])
+
+    def chosen(among: int) -> list[int]:
+        turns = [draw.permutation(among) for _ in range(-(-rows // among))]
+        return [int(row) for row in np.concatenate(turns)[:rows]]
+
     if examples.kind == "scored":
-        return dataset(chosen), Replay(spring, pair_loss(spring.model, chosen))
+        taken = examples.take(chosen(len(examples)))
+        return dataset(taken), Replay(spring, pair_loss(spring.model, taken))
     labelled = examples.kind == "labelled"
-    found = contrast_rows(chosen, in_batch=not labelled, negatives=int(labelled), seed=seed)
-    return rows_dataset(found), Replay(spring, ContrastiveLoss(spring.model, TEMPERATURE))
+    found = contrast_rows(examples, in_batch=not labelled, negatives=int(labelled), seed=seed)
+    taken_rows = [found[row] for row in chosen(len(found))]
+    return rows_dataset(taken_rows), Replay(spring, ContrastiveLoss(spring.model, TEMPERATURE))
 
 
 def widened(

@@ -78,10 +78,11 @@ def visible(equal: Tensor, labels: Tensor) -> Tensor:
 def _equal_texts(columns: Sequence[Mapping[str, Any]]) -> Tensor:
     """Return (B, (1 + n) B) bool: which documents have the tokens of which row's positive."""
     width = max(column["input_ids"].shape[1] for column in columns)
-    rows = [
-        pad((c["input_ids"] + 1) * c["attention_mask"], (0, width - c["input_ids"].shape[1]))
-        for c in columns
-    ]
+    rows = []
+    for column in columns:
+        ids, mask = column["input_ids"], column["attention_mask"]
+        order = mask.sort(dim=1, descending=True, stable=True).indices  # padding may be on the left
+        rows.append(pad(((ids + 1) * mask).gather(1, order), (0, width - ids.shape[1])))
     equal: Tensor = (rows[0][:, None] == torch.cat(rows)[None]).all(-1)
     return equal
 

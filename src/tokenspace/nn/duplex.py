@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from transformers.activations import ACT2FN
 
 from tokenspace.arrays import Floats2d
-from tokenspace.errors import ConfigError, FormatError
+from tokenspace.errors import ConfigError, FormatError, InputError
 from tokenspace.io import read_tensors, replacing, save_tensors
 from tokenspace.nn.encoder import ModelEncoder, load_encoder
 from tokenspace.nn.layers import network_of
@@ -29,6 +29,7 @@ __all__ = [
     "DuplexEncoder",
     "Head",
     "body_network",
+    "head_form",
     "head_of",
     "home_of",
     "new_head",
@@ -67,10 +68,15 @@ class Head(nn.Module):
 
 def new_head(network: Any) -> Head:
     """Return a head with new weights that fits a network."""
+    return Head(*head_form(network))
+
+
+def head_form(network: Any) -> tuple[int, int, str, float]:
+    """Return the width, words, activation and epsilon of the norm that fit a network's head."""
     config, rows = network.config, network.get_input_embeddings().weight
     eps = float(option(config, "layer_norm_eps", "norm_eps", default=1e-12))
     activation = option(config, "hidden_act", "activation", "hidden_activation", default="gelu")
-    return Head(rows.shape[1], len(rows), activation, eps)
+    return rows.shape[1], len(rows), activation, eps
 
 
 def option(config: Any, *names: str, default: Any) -> Any:
@@ -210,9 +216,15 @@ class DuplexEncoder(ModelEncoder):
     def load(cls, path: str | Path, **options: Any) -> Self:
         """Open what :meth:`save` wrote; ``options`` are those of ``load_encoder``.
 
-        Raises :class:`~tokenspace.errors.FormatError` where a file is missing or damaged.
+        Raises :class:`~tokenspace.errors.InputError` for a directory that is not of this kind, and
+        :class:`~tokenspace.errors.FormatError` where a file of one is missing or damaged.
         """
         path = Path(path)
+        if not (path / FILE).is_file():
+            raise InputError(
+                f"{path}: no encoder that names words",
+                hint="make one with tokenspace encode dupmae",
+            )
         plain = load_encoder(str(path), **options)
         try:
             weights = {k: np.array(v, np.float32) for k, v in read_tensors(path / WEIGHTS).items()}
@@ -234,13 +246,7 @@ class DuplexEncoder(ModelEncoder):
     @cached_property
     def _head(self) -> Head:
         head = new_head(body_network(self.body))
-        name = "head."
-        state = {
-            key.removeprefix(name): torch.tensor(value)
-            for key, value in self.pretraining.items()
-            if key.startswith(name)
-        }
-        head.load_state_dict(state)
+        head.load_state_dict(head_of(self))
         return head.to(self.body.device).eval()
 
     def _words(self, texts: Sequence[str], batch_size: int) -> Iterator[tuple[list[int], Floats2d]]:

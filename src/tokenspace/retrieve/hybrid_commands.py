@@ -84,7 +84,10 @@ def hybrid_command(
 @click.argument("index")
 @click.argument("query", metavar="QUESTION|FILE|-", default="-")
 @click.option("-k", "k", type=click.IntRange(1), default=5, show_default=True, help="documents")
-@click.option("--words", "most", default=3, show_default=True, help="words to name beside each")
+@click.option(
+    "--words", "most", type=click.IntRange(0), default=3, show_default=True,
+    help="words to name beside each",
+)  # fmt: skip
 @click.option("--encoder", metavar="DIR", help="the index's encoder, where it was moved to")
 @json_option
 def search_command(
@@ -97,8 +100,6 @@ def search_command(
     """
     from .hybrid import HybridIndex
 
-    if most < 0:
-        raise InputError(f"--words {most} is below 0", hint="give 0 or more")
     place = Path(index)
     if not (place / _ABOUT).is_file():
         raise InputError(
@@ -141,13 +142,9 @@ def search_command(
 
 def _encoder(path: str) -> DuplexEncoder:
     try:
-        from tokenspace.nn.duplex import FILE, DuplexEncoder
+        from tokenspace.nn.duplex import DuplexEncoder
     except ImportError as fault:
         raise MissingExtra.named("models", "running a network") from fault
-    if not (Path(path) / FILE).is_file():
-        raise InputError(
-            f"{path}: no encoder that names words", hint="make one with tokenspace encode dupmae"
-        )
     return DuplexEncoder.load(path)
 
 
@@ -173,7 +170,7 @@ def _questions(given: str) -> Iterator[str]:
 
     if given == "-" or any(map(os.path.exists, (given, given.partition("#")[0]))):
         return (text for text in Corpus.load(given) if text.strip())
-    return iter([given])
+    return iter([given] if given.strip() else [])
 
 
 def _results(
