@@ -1,12 +1,12 @@
 """Learn a tokenizer from text: byte-level BPE, Unigram and WordPiece, by the tokenizers library.
 
-Byte-level BPE is the same every time. In the other two the library breaks ties at random, so that
-two runs on one text differ in a few tokens and in the order of ids: keep what was learned.
+Byte-level BPE and WordPiece are the same every time. In Unigram the library breaks ties at random,
+so that two runs on one text differ in a few tokens and in the order of ids: keep what was learned.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from .errors import ConfigError
@@ -14,8 +14,12 @@ from .vocab import Vocabulary
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
+    from tokenizers.models import WordPiece
+    from tokenizers.normalizers import Normalizer
 
-__all__ = ["byte_bpe", "unigram", "wordpiece"]
+__all__ = ["BERT_SPECIALS", "byte_bpe", "unigram", "wordpiece", "wordpieces"]
+
+BERT_SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 
 def byte_bpe(
@@ -71,27 +75,50 @@ def unigram(texts: Iterable[str], size: int) -> Vocabulary:
     return Vocabulary.of(tokenizer, roles={"bos": "<s>", "eos": "</s>", "unk": "<unk>"})
 
 
-def wordpiece(texts: Iterable[str], size: int) -> Vocabulary:
+def wordpiece(texts: Sequence[str], size: int) -> Vocabulary:
     """Learn a WordPiece vocabulary of at most ``size`` tokens, cased, with BERT's special tokens.
 
     Schuster and Nakajima (2012), by way of BPE merges as in the tokenizers library.
     """
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+    from tokenizers import Tokenizer, decoders, pre_tokenizers, processors
 
-    specials = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    _check(size, len(specials) + 1)
-    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    _check(size, len(BERT_SPECIALS) + 1)
+    tokenizer = Tokenizer(wordpieces(texts, size))
+    tokenizer.add_special_tokens(list(BERT_SPECIALS))
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer.decoder = decoders.WordPiece()
-    trainer = trainers.WordPieceTrainer(
-        vocab_size=size, special_tokens=specials, show_progress=False
-    )
-    tokenizer.train_from_iterator(texts, trainer)
     tokenizer.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
     )
-    roles = zip(("pad", "unk", "cls", "sep", "mask"), specials, strict=True)
+    roles = zip(("pad", "unk", "cls", "sep", "mask"), BERT_SPECIALS, strict=True)
     return Vocabulary.of(tokenizer, roles=dict(roles))
+
+
+def wordpieces(texts: Sequence[str], size: int, normalizer: Normalizer | None = None) -> WordPiece:
+    """Learn the model of a WordPiece of at most ``size`` tokens, BERT's special tokens first.
+
+    The library numbers the letters inside words as it meets them in a table of random order, and
+    merges of one frequency by these numbers. So the letters are learned first, and then given in
+    order as if they were special; the model does not keep that they were.
+    """
+    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+
+    def learned(size: int, first: Sequence[str]) -> dict[str, int]:
+        tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+        if normalizer is not None:
+            tokenizer.normalizer = normalizer
+        tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+        trainer = trainers.WordPieceTrainer(
+            vocab_size=size, special_tokens=list(first), show_progress=False
+        )
+        tokenizer.train_from_iterator(texts, trainer)
+        found: dict[str, int] = tokenizer.get_vocab()
+        return found
+
+    letters = sorted(
+        piece for piece in learned(0, ()) if piece.startswith("##") and len(piece) == 3
+    )
+    return models.WordPiece(vocab=learned(size, (*BERT_SPECIALS, *letters)), unk_token="[UNK]")
 
 
 def _check(size: int, least: int) -> None:

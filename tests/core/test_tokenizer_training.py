@@ -64,8 +64,18 @@ def test_wordpiece_has_berts_special_tokens():
     assert vocab.tokenizer.encode("the").ids == [2, *vocab.encode("the"), 3]
 
 
-def test_the_same_text_gives_the_same_byte_level_vocabulary():
-    assert byte_bpe(TEXTS, 300).fingerprint == byte_bpe(TEXTS, 300).fingerprint
+@pytest.mark.parametrize("learn", [byte_bpe, wordpiece])
+def test_the_same_text_gives_the_same_vocabulary(learn):
+    first, *others = (learn(TEXTS, 500).fingerprint for _ in range(4))
+    assert others == [first] * 3
+
+
+def test_wordpieces_are_special_tokens_letters_and_then_the_most_frequent_pairs():
+    vocab = wordpiece(["abab abc abc", "cab"], 13)
+    tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "##a", "##b", "##c", "a", "b", "c"]
+    # a ##b occurs 3 times, ##a ##b and ##b ##c 2 times; then ab ##c 2 times, and ##a ##b
+    assert vocab.tokens[:12] == (*tokens, "ab")
+    assert vocab.tokens[12] == "##ab"  # the letters that come first
 
 
 @pytest.mark.parametrize(("learn", "size"), [(byte_bpe, 255), (unigram, 3), (wordpiece, 5)])

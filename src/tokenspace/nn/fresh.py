@@ -10,12 +10,11 @@ from typing import Any, Literal
 from tokenspace import rng
 from tokenspace.nn.encoder import ModelEncoder, load_encoder
 from tokenspace.nn.quiet import quiet
+from tokenspace.tokenizer_training import BERT_SPECIALS, wordpieces
 
 __all__ = ["fresh_encoder", "save_fresh"]
 
 Kind = Literal["bert", "llama"]
-
-_SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 
 def fresh_encoder(texts: Sequence[str], *, seed: int = 0, **shape: Any) -> ModelEncoder:
@@ -45,16 +44,14 @@ def save_fresh(
     ``heads``, texts of up to ``longest`` tokens; ``head`` keeps the language model's head.
     """
     import transformers
-    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+    from tokenizers import Tokenizer, normalizers, pre_tokenizers, processors
 
-    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
-    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    lowered = normalizers.BertNormalizer(lowercase=True)
+    tokenizer = Tokenizer(wordpieces(texts, vocab, lowered))
+    tokenizer.add_special_tokens(list(BERT_SPECIALS))
+    tokenizer.normalizer = lowered
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    trainer = trainers.WordPieceTrainer(
-        vocab_size=vocab, special_tokens=list(_SPECIALS), show_progress=False
-    )
-    tokenizer.train_from_iterator(texts, trainer)
-    ids = {token: tokenizer.token_to_id(token) for token in _SPECIALS}
+    ids = {token: tokenizer.token_to_id(token) for token in BERT_SPECIALS}
     template = "[CLS] $A [SEP]" if kind == "bert" else "$A [SEP]"
     tokenizer.post_processor = processors.TemplateProcessing(
         single=template,
@@ -73,10 +70,10 @@ def save_fresh(
         "eos_token_id": ids["[SEP]"],
     }
     tf: Any = transformers  # its classes carry few types
-    named = {f"{token[1:-1].lower()}_token": token for token in _SPECIALS}
+    named = {f"{token[1:-1].lower()}_token": token for token in BERT_SPECIALS}
     if kind == "llama":
         named["eos_token"] = "[SEP]"
-    wordpieces = tf.PreTrainedTokenizerFast(
+    whole = tf.PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, model_max_length=longest, **named
     )
     with rng.torch_scope(seed, "fresh"), quiet():
@@ -86,4 +83,4 @@ def save_fresh(
             config = tf.LlamaConfig(**shape, num_key_value_heads=heads)
             network = (tf.LlamaForCausalLM if head else tf.LlamaModel)(config)
         network.save_pretrained(path)
-        wordpieces.save_pretrained(path)
+        whole.save_pretrained(path)
