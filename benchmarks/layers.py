@@ -59,7 +59,7 @@ def trained(layer: nn.Module, ids: np.ndarray) -> str:
     numbers = sum(p.numel() for p in layer.parameters() if p.requires_grad)
     said = f"{numbers:,} numbers are trained, of {SIZE * WIDTH:,}"
     if any(isinstance(part, nn.Linear) for part in layer.modules()):
-        weights = sum(p.numel() for p in layer.parameters() if p.ndim == 2)
+        weights = sum(p.numel() for p in layer.parameters() if p.ndim > 1)
         work = 6e-6 * len(np.unique(ids)) * weights  # forward, and both gradients
         said += f"; {work:.0f} MFLOP of products a step"
     return said

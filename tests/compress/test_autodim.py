@@ -59,6 +59,24 @@ def test_a_repeated_id_weighs_in_the_norms_as_often_as_it_stands() -> None:
     torch.testing.assert_close(layer.variances[2].double(), norm.running_var)
 
 
+@pytest.mark.parametrize("width", [8, 12])
+def test_the_loops_and_the_formulas_descend_alike(width: int) -> None:
+    quick, slow = (
+        AutoDim(budget=0.6).embedding(200, width, fields=FIELDS, seed=1).train() for _ in range(2)
+    )
+    slow = slow.double()  # of other numbers than float32 the layer makes rows by torch
+    ids = torch.tensor([[3, 150, 30, 3], [3, 199, 30, 20]])
+    weights = torch.arange(8.0 * width).reshape(2, 4, width).cos()
+    found, sure = quick(ids), slow(ids)
+    torch.testing.assert_close(found.double(), sure, rtol=1e-4, atol=1e-5)
+    (found * weights).sum().backward()
+    (sure * weights).sum().backward()
+    for one, other in zip(quick.parameters(), slow.parameters(), strict=True):
+        torch.testing.assert_close(one.grad.double(), other.grad, rtol=1e-3, atol=1e-5)
+    torch.testing.assert_close(quick.means.double(), slow.means, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(quick.variances.double(), slow.variances, rtol=1e-4, atol=1e-6)
+
+
 def test_training_draws_a_choice_that_sharpens() -> None:
     layer = layer_of()
     layer.train()

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from tokenspace.compress import dhe, dhe_net
+from tokenspace.compress import _dhe_kernels, dhe
+from tokenspace.compress._batch_net import distinct
 from tokenspace.compress.dhe import DHE, Shape
 from tokenspace.errors import ConfigError
 from tokenspace.nn.embedding import CompressedEmbedding
@@ -104,15 +105,53 @@ def test_a_repeated_id_counts_once_in_a_batch() -> None:
 
 
 def test_mish_and_its_gradient_are_those_of_its_definition() -> None:
+    """A norm of two rows gives -1 and 1, so that scale and shift reach every t."""
     t = torch.linspace(-60, 120, 2001, dtype=torch.float64).requires_grad_()
     slow = t * torch.tanh(torch.log1p(torch.exp(-t.abs())) + t.clamp(min=0))
     (slope,) = torch.autograd.grad(slow.sum(), t)
-    found = dhe_net._Mish.apply(t)
-    torch.testing.assert_close(found, slow, rtol=0, atol=1e-12)
-    torch.testing.assert_close(torch.autograd.grad(found.sum(), t)[0], slope, rtol=0, atol=1e-12)
-    assert torch.autograd.gradcheck(dhe_net._Mish.apply, t.detach()[::100].requires_grad_())
-    single = dhe_net._Mish.apply(t.detach().float())
-    torch.testing.assert_close(single.double(), slow.detach(), rtol=1e-6, atol=2e-6)
+    rows = np.repeat(np.float32([[-1], [1]]), 2001, axis=1)
+    scale, shift = np.zeros(2001, np.float32), t.detach().numpy().astype(np.float32)
+    found, descent = np.empty_like(rows), np.empty_like(rows)
+    _dhe_kernels.activate(rows, found, descent, scale, shift, scale.copy(), scale.copy(), 1e-5)
+    for row in (0, 1):
+        np.testing.assert_allclose(found[row], slow.detach(), rtol=1e-6, atol=2e-6)
+        np.testing.assert_allclose(descent[row], slope, rtol=0, atol=1e-6)
+
+
+def test_the_loops_and_the_formulas_descend_alike() -> None:
+    quick, slow = (DHE(budget=0.5).embedding(200, 4, seed=1).train() for _ in range(2))
+    slow = slow.double()  # of other numbers than float32 the layer makes rows by torch
+    ids = torch.tensor([[7, 3, 199], [3, 3, 50]])
+    weights = torch.arange(24.0).reshape(2, 3, 4).cos()
+    found, sure = quick(ids), slow(ids)
+    torch.testing.assert_close(found.double(), sure, rtol=1e-3, atol=1e-5)
+    (found * weights).sum().backward()
+    (sure * weights).sum().backward()
+    for one, other in zip(quick.parameters(), slow.parameters(), strict=True):
+        torch.testing.assert_close(one.grad.double(), other.grad, rtol=1e-2, atol=1e-5)
+    torch.testing.assert_close(quick.means.double(), slow.means, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(quick.variances.double(), slow.variances, rtol=1e-4, atol=1e-6)
+
+
+def test_the_layer_hashes_as_whole_numbers_do() -> None:
+    coefficients = DHE(seed=2).coefficients(64)
+    ids = np.array([0, 1, 3_000, 2**32])
+    found = np.empty((4, 64), np.float32)
+    _dhe_kernels.hashed(ids, coefficients.astype(np.float64), found, 1_000_000)
+    for row, x in zip(found, ids.tolist(), strict=True):
+        slow = [2 * ((a * x + b) % p % 10**6) / 999_999 - 1 for a, b, p in coefficients.T.tolist()]
+        np.testing.assert_allclose(row, slow, rtol=0, atol=1e-7)
+
+
+def test_different_ids_are_told_apart() -> None:
+    ids = torch.from_numpy(np.random.default_rng(3).zipf(1.3, 5_000) - 1)
+    found, places, times = distinct(ids)
+    torch.testing.assert_close(found[places], ids)
+    each, counts = torch.unique(ids, return_counts=True)
+    order = torch.argsort(found)
+    torch.testing.assert_close(found[order], each)
+    torch.testing.assert_close(times[order], counts)
+    assert [len(part) for part in distinct(ids[:0])] == [0, 0, 0]
 
 
 def test_a_finished_table_is_fitted(draw: np.random.Generator) -> None:

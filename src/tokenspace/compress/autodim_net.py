@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from tokenspace import rng
 from tokenspace.arrays import Ids
 from tokenspace.nn.embedding import CompressedEmbedding
+from tokenspace.simd import LANES
 
-from ._grouped_net import by_group
+from ._autodim_kernels import descend, mix
+from ._batch_net import arrays, distinct
 from ._mixed import effective, members, store_mixed
 from ._mixed_net import MixedEmbedding
 from .autodim import chosen
@@ -21,6 +24,42 @@ from .table import CompressedTable
 __all__ = ["AutoDimEmbedding"]
 
 _EPSILON, _MOMENTUM = 1e-5, 0.1  # of batch normalization
+
+
+class _Mixture(torch.autograd.Function):
+    """The mixed rows of a batch, and the means and variances by which it is normalized."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, ids: Tensor, back: Tensor, times: Tensor, group: Tensor, shares: Tensor,
+        ways: Tensor, *tables: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+        """Return rows (m, D), means and variances (C, D); see :func:`mix`."""
+        width = ways.shape[2]
+        ways = nn.functional.pad(ways, (0, -width % LANES))
+        shape = (len(tables), ways.shape[2])
+        normed, figures = ways.new_empty(len(ids), *shape), ways.new_empty(2, *shape)
+        found = ways.new_empty(len(back), width)
+        given = (ids, back, times, group, shares, ways)
+        written = arrays(normed, *figures, found)
+        mix(*[*arrays(*given), tuple(arrays(*tables)), *written, _EPSILON])
+        ctx.save_for_backward(*given, normed, torch.rsqrt(figures[1] + _EPSILON), *tables)
+        means, variances = figures[:, :, :width]
+        ctx.mark_non_differentiable(means, variances)
+        ctx.set_materialize_grads(False)
+        return found, means, variances
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor, *_: None) -> tuple[Tensor | None, ...]:
+        """Return the gradients of shares, ways and tables."""
+        *batch, shares, ways, normed, factors = ctx.saved_tensors[:8]
+        tables = ctx.saved_tensors[8:]
+        slopes = [torch.zeros_like(each) for each in (shares, ways, *tables)]
+        given = arrays(grad.contiguous(), *batch, shares, ways)
+        written = [*arrays(*slopes[:2]), tuple(arrays(*slopes[2:]))]
+        descend(*[*given, tuple(arrays(*tables)), *arrays(normed, factors), *written])
+        slopes[1] = slopes[1][:, :, : grad.shape[1]]
+        return None, None, None, None, *slopes
 
 
 class AutoDimEmbedding(CompressedEmbedding):
@@ -43,55 +82,59 @@ class AutoDimEmbedding(CompressedEmbedding):
         self.register_buffer("group", torch.from_numpy(group), persistent=False)
         with rng.torch_scope(seed, "init"):
             self.tables = nn.ParameterList(torch.randn(len(group), w) for w in choices)
-            self.outs = nn.ParameterList(
-                torch.randn(len(self.rows), w, width) / w**0.5 for w in choices
-            )
+            outs = [torch.randn(len(self.rows), w, width) / w**0.5 for w in choices]
+        self.ways = nn.Parameter(torch.cat(outs, dim=1))
         self.means: Tensor
         self.register_buffer("means", torch.zeros(len(choices), width))
         self.variances: Tensor
         self.register_buffer("variances", torch.ones(len(choices), width))
         self.logits = nn.Parameter(torch.zeros(len(self.rows), len(choices)))
 
+    @property
+    def outs(self) -> tuple[Tensor, ...]:
+        """The P_fc of every choice, (F, d_c, width)."""
+        parts: tuple[Tensor, ...] = torch.split(self.ways, self.choices, dim=1)
+        return parts
+
     def look(self, ids: Tensor) -> Tensor:
         """Return the mixed rows of ``ids`` (n,), (n, width)."""
         count = len(ids)
-        ids, back, times = torch.unique(ids, return_inverse=True, return_counts=True)
-        order = torch.argsort(self.group[ids], stable=True)
-        ids, times = ids[order], times[order]
-        group = self.group[ids]
-        heights = torch.bincount(group, minlength=len(self.rows)).tolist()
-        logits = torch.log_softmax(self.logits, dim=1)
-        if self.training:
-            self.seen = max(self.seen, count)
-            self.looks += 1
-            with rng.torch_scope(self.seed, "choice", self.looks):  # held-out look-ups draw too
-                drawn = torch.rand_like(logits)
-            noise = -torch.log(-torch.log(drawn.clamp(1e-9, 1 - 1e-7)))
-            shares = torch.softmax((logits + noise) / self.temperature, dim=1)[group]
+        ids, back, times = distinct(ids)
+        shares = self._shares(count)
+        training = self.training and count > 1  # one row has no spread: take what was seen before
+        if training and shares.is_cpu and shares.dtype == torch.float32:
+            apply: Any = _Mixture.apply  # torch leaves it without types
+            found, means, variances = apply(
+                ids, back, times, self.group, shares, self.ways, *self.tables
+            )
         else:
-            shares = torch.softmax(logits, dim=1)[group]
-        wide = torch.stack(
-            [
-                by_group(table.index_select(0, ids), heights, out)
-                for table, out in zip(self.tables, self.outs, strict=True)
-            ],
-            dim=1,
-        )
-        mixed = (self.init_std * shares[:, :, None] * self._normed(wide, times)).sum(dim=1)
-        return mixed.index_select(0, torch.argsort(order)[back])
+            group = self.group[ids]
+            pairs = zip(self.tables, self.outs, strict=True)
+            wide = torch.stack(
+                [(table[ids][:, None] @ out[group]).squeeze(1) for table, out in pairs], dim=1
+            )
+            means, variances = self.means, self.variances
+            if training:
+                weights = times.to(shares.dtype)[:, None, None] / count
+                means = (weights * wide).sum(dim=0)
+                variances = (weights * (wide - means).square()).sum(dim=0)
+            normed = (wide - means) * torch.rsqrt(variances + _EPSILON)
+            found = (shares[group][:, :, None] * normed).sum(dim=1)[back]
+        if training:
+            self.means.lerp_(means.detach(), _MOMENTUM)
+            self.variances.lerp_(variances.detach() * (count / (count - 1)), _MOMENTUM)
+        return cast("Tensor", found)
 
-    def _normed(self, rows: Tensor, times: Tensor) -> Tensor:
-        """Normalize rows (n, C, width) of a batch that holds each of them so many ``times``."""
-        count = int(times.sum())
-        if not self.training or count < 2:  # one row has no spread: take what was seen before
-            return (rows - self.means) * torch.rsqrt(self.variances + _EPSILON)
-        weights = (times.to(rows.dtype) / count)[:, None, None]
-        means = (weights * rows).sum(dim=0)
-        off = rows - means
-        variances = (weights * off.square()).sum(dim=0)
-        self.means.lerp_(means.detach(), _MOMENTUM)
-        self.variances.lerp_(variances.detach() * (count / (count - 1)), _MOMENTUM)
-        return off * torch.rsqrt(variances + _EPSILON)
+    def _shares(self, count: int) -> Tensor:
+        """Return init_std p (F, C); in training p is drawn, by noise on the weights."""
+        if not self.training:
+            return self.init_std * torch.softmax(self.logits, dim=1)
+        self.seen = max(self.seen, count)
+        self.looks += 1  # held-out look-ups draw too
+        draw = torch.Generator().manual_seed(rng.derive(self.seed, "choice", self.looks))
+        drawn = torch.rand(self.logits.shape, generator=draw).numpy().clip(1e-9, 1 - 1e-7)
+        noise = torch.from_numpy(np.log(-np.log(drawn))).to(self.logits)  # of the other sign
+        return self.init_std * torch.softmax((self.logits - noise) / self.temperature, dim=1)
 
     def searched(self) -> Iterable[nn.Parameter]:
         """Return the weights of the choice."""

@@ -11,11 +11,11 @@ Equations
 For k hashes with a_j of [1, p_j), b_j of [0, p_j), different primes p_j >= m, and m = 1,000,000::
 
     h_j(x)  =  ((a_j x + b_j) mod p_j) mod m,     x' = 2 h / (m - 1) - 1          k numbers
-    y_0     =  mish(norm(W_0 x' + c_0)),          y_i = mish(norm(W_i y_(i-1) + c_i)),  i = 1..4
+    y_0     =  mish(norm(W_0 x')),                y_i = mish(norm(W_i y_(i-1))),  i = 1..4
     e(x)    =  W_5 y_4 + c_5,                     mish(t) = t tanh(ln(1 + exp t))
 
-``norm`` is batch normalization over the different ids of a batch, which is folded into W and c
-when the layer is exported. All hidden layers are as wide as the budget allows, w::
+``norm`` is batch normalization over the different ids of a batch, which is folded into W_i and a
+bias c_i when the layer is exported. All hidden layers are as wide as the budget allows, w::
 
     numbers = (k + 1) w + 4 w (w + 1) + (w + 1) D + 3 k          k = min(1024, 2^floor(log2 sqrt N))
 
