@@ -72,10 +72,10 @@ encoder is a start and no end: before fine-tuning the mean of the states may fin
 From random weights it needs many millions of tokens. In the claim's experiment, which has two, the
 decoder keeps [CLS] as good as it was before any training, where a network of random weights is a
 random projection of its words; masked words alone ruin it, and nothing there is better than the
-mean of the untrained states. In 512 bytes a document (one run of ``dupmae`` there, nDCG@10 x 100) the
-32 strongest words alone come to 28.7, with 64 numbers beside them to 29.2, [CLS] to 20.0; TF-IDF of
-the 32 tokens that the network sees has 41.6, and of the whole document 48.7. ``undertrained`` says
-where a loss did not even fall below that of a unigram.
+mean of the untrained states. In 512 bytes a document (one run of ``dupmae`` there, nDCG@10 x 100)
+the 32 strongest words alone come to 28.7, with 64 numbers beside them to 29.2, [CLS] to 20.0;
+TF-IDF of the 32 tokens that the network sees has 41.6, and of the whole document 48.7.
+``undertrained`` says where a loss did not even fall below that of a unigram.
 
 Reference
 ---------
