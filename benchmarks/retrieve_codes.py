@@ -1,11 +1,11 @@
 """Search in two stages, and by bits alone, beside exact search and the peers, end to end.
 
 First centroids with residuals of few bits beside fast-plaid, then encodings with an exact re-rank
-of 100 candidates (the default) or 300 beside PyLate with its own index and defaults. Every side runs on one thread. The peers live in
-environments of their own (``.peers/fastplaid``, ``.peers/pylate``), since each pins another
-fast-plaid; they search the same token vectors. The note tells of both sides how much of the exact
-ten best they find, their bytes on disk, and the megabytes that their process holds more than
-before it opened its index.
+of 100 candidates (the default) or 300 beside PyLate with its own index and defaults. Every side
+runs on one thread. The peers live in environments of their own (``.peers/fastplaid``,
+``.peers/pylate``), since each pins another fast-plaid; they search the same token vectors. The note
+tells of both sides how much of the exact ten best they find, their bytes on disk, and the megabytes
+that their process holds more than before it opened its index.
 """
 
 from __future__ import annotations
