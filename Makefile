@@ -129,22 +129,23 @@ clean:  ## remove what the targets above made, except .venv and .peers
 	@.peers/wefe/bin/python -m pip install -qq --disable-pip-version-check wefe==1.0.1
 	@touch $@
 
-# mteb sees the packages of .venv, torch and sentence-transformers among them.
+# An environment that sees the packages of .venv, torch and sentence-transformers among them.
+define beside
+@set -e; test -x $(1)/bin/python || $(BIN)/python -m venv $(1); \
+    where='import sysconfig; print(sysconfig.get_path("purelib"))'; \
+    $(BIN)/python -c "$$where" > "$$($(1)/bin/python -c "$$where")/tokenspace-venv.pth"
+endef
+
 .peers/mteb/.done: constraints.txt | .venv/.dev
 	@echo "Installing mteb into .peers/mteb ..."
-	@test -x .peers/mteb/bin/python || $(BIN)/python -m venv .peers/mteb
-	@where='import sysconfig; print(sysconfig.get_path("purelib"))'; \
-	    $(BIN)/python -c "$$where" > "$$(.peers/mteb/bin/python -c "$$where")/tokenspace-venv.pth"
+	$(call beside,.peers/mteb)
 	@.peers/mteb/bin/python -m pip install -qq --disable-pip-version-check -c constraints.txt \
 	    mteb==2.26.24
 	@touch $@
 
-# LangChain sees the packages of .venv in the same way.
 .peers/langchain/.done: constraints.txt | .venv/.dev
 	@echo "Installing LangChain into .peers/langchain ..."
-	@test -x .peers/langchain/bin/python || $(BIN)/python -m venv .peers/langchain
-	@where='import sysconfig; print(sysconfig.get_path("purelib"))'; \
-	    $(BIN)/python -c "$$where" > "$$(.peers/langchain/bin/python -c "$$where")/tokenspace-venv.pth"
+	$(call beside,.peers/langchain)
 	@.peers/langchain/bin/python -m pip install -qq --disable-pip-version-check -c constraints.txt \
 	    langchain-huggingface==1.2.3
 	@touch $@
@@ -153,9 +154,7 @@ clean:  ## remove what the targets above made, except .venv and .peers
 DEFSENTPLUS ?= https://github.com/ryuliuxiaodong/DefSent-Plus
 .peers/defsentplus/.done: | .venv/.dev
 	@echo "Fetching DefSent+ into .peers/defsentplus ..."
-	@test -x .peers/defsentplus/bin/python || $(BIN)/python -m venv .peers/defsentplus
-	@where='import sysconfig; print(sysconfig.get_path("purelib"))'; \
-	    $(BIN)/python -c "$$where" > "$$(.peers/defsentplus/bin/python -c "$$where")/tokenspace-venv.pth"
+	$(call beside,.peers/defsentplus)
 	@rm -rf .peers/defsentplus/src
 	@if git clone -q "$(DEFSENTPLUS)" .peers/defsentplus/src && \
 	    git -C .peers/defsentplus/src checkout -q 18785dd40225984f42944116c44d5b271cde0b94; \

@@ -26,6 +26,7 @@ __all__ = [
     "cosine",
     "expected_average_precision",
     "expected_precision",
+    "isotropy",
     "log_loss",
     "ndcg_at",
     "pearson",
@@ -201,6 +202,20 @@ def cosine(a: npt.ArrayLike, b: npt.ArrayLike) -> Values:
     dots: Values = np.einsum("nd,nd->n", x, y)
     np.divide(dots, lengths, out=dots, where=lengths > 0)
     return dots
+
+
+def isotropy(rows: npt.ArrayLike) -> float:
+    """Return min Z(c) / max Z(c), with Z(c) = sum of exp(c.w) over the rows at length 1, (N, D).
+
+    c runs over the eigenvectors of the rows' scatter and their opposites (Mu and Viswanath 2018,
+    equation 2): 1 for a space that is the same in all directions.
+    """
+    w = np.asarray(rows, np.float64)
+    lengths = np.linalg.norm(w, axis=1, keepdims=True)
+    w = w / np.where(lengths > 0, lengths, 1)
+    _, C = np.linalg.eigh(w.T @ w)
+    Z = np.concatenate([np.exp(w @ C).sum(axis=0), np.exp(-(w @ C)).sum(axis=0)])
+    return float(Z.min() / Z.max())
 
 
 def _hits(ranked: Ids2d, relevant: Sequence[AbstractSet[int]], k: int | None) -> Values:

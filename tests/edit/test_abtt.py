@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from tokenspace.edit import ABTT
-from tokenspace.edit._spectrum import isotropy
 from tokenspace.edit.trial import bag
 from tokenspace.errors import ConfigError
+from tokenspace.metrics import isotropy
 from tokenspace.table import EmbeddingTable
 from tokenspace.vocab import Vocabulary
 

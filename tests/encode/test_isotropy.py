@@ -166,7 +166,7 @@ def test_bad_input(model: ModelEncoder) -> None:
         lambda: evened(wrapped(broken), TEXTS, "zca"),
         lambda: evenness(np.array([[1, 0], [np.nan, 1]], np.float32)),
     ):
-        with pytest.raises(InputError, match="has a vector that is not finite"):
+        with pytest.raises(InputError, match="vectors: rows with NaN or infinite values"):
             act()
     with pytest.raises(InputError, match="no pretrained network"):
         evened(bag(tiny=True)["encoder"], TEXTS, "centre")

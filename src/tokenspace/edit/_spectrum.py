@@ -5,13 +5,14 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from tokenspace.metrics import isotropy
 from tokenspace.rng import stream
 from tokenspace.table import EmbeddingTable
 
 from ._subspace import unit
 from ._words import blocks
 
-__all__ = ["covariance", "evenness", "isotropy", "mapped", "mean_of", "moved"]
+__all__ = ["covariance", "evenness", "mapped", "mean_of", "moved"]
 
 Values = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
@@ -54,18 +55,6 @@ def mapped(
             out[part] = source.vectors[part]
         out[part][chosen[part]] = (source.vectors[part][chosen[part]] - mean) @ W
     return out
-
-
-def isotropy(rows: npt.NDArray[np.floating]) -> float:
-    """Return min Z(c) / max Z(c), with Z(c) = sum of exp(c.w) over the rows at length 1, (n, D).
-
-    c runs over the eigenvectors of the rows' scatter and their opposites (Mu and Viswanath 2018,
-    equation 2): 1 for a space that is the same in all directions.
-    """
-    w = unit(rows)
-    _, C = np.linalg.eigh(w.T @ w)
-    Z = np.concatenate([np.exp(w @ C).sum(axis=0), np.exp(-(w @ C)).sum(axis=0)])
-    return float(Z.min() / Z.max())
 
 
 def evenness(

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import logging
-import warnings
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from tokenspace import rng
 from tokenspace.arrays import Floats2d
+from tokenspace.edit.ica import rotation
 
 __all__ = ["Map", "effective_rank", "independent", "principal", "white"]
 
@@ -63,27 +62,17 @@ def independent(X: Floats2d, seed: int) -> Map:
     cannot be had, from no more rows than columns or without convergence, a warning says it, and the
     map is that of :func:`white`.
     """
-    from sklearn.decomposition import FastICA
-    from sklearn.exceptions import ConvergenceWarning
-
     N, D = X.shape
     if N <= D:
         log.warning("ica: %d vectors of %d numbers tell no components: made white", N, D)
         return white(X)
     mean, W = principal(X)
     rank = int(W.any(axis=0).sum())
-    ica = FastICA(
-        whiten=False, fun="logcosh", tol=TOLERANCE, max_iter=STEPS,
-        random_state=rng.derive(seed, "ica") % 2**32,
-    )  # fmt: skip
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", ConvergenceWarning)
-        try:
-            ica.fit((X - mean) @ W[:, :rank])
-        except ConvergenceWarning:
-            log.warning("ica: not at rest after %d steps: made white", STEPS)
-            return white(X)
-    W[:, :rank] = W[:, :rank] @ ica.components_.T
+    B, turned, steps = rotation((X - mean) @ W[:, :rank], seed, STEPS, TOLERANCE)
+    if turned > TOLERANCE:
+        log.warning("ica: not at rest after %d steps: made white", steps)
+        return white(X)
+    W[:, :rank] = W[:, :rank] @ B.T
     return Map(mean, W)
 
 

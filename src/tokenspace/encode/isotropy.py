@@ -12,8 +12,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from tokenspace.arrays import Floats2d
+from tokenspace.arrays import Floats2d, check_finite
 from tokenspace.errors import ConfigError, InputError, MissingExtra
+from tokenspace.metrics import isotropy
 from tokenspace.text_encoder import PretrainedEncoder
 from tokenspace.weighting import directions
 
@@ -37,25 +38,22 @@ def evenness(vectors: Floats2d) -> dict[str, float]:
     """Return three figures of vectors (N, D), N at least 2.
 
     ``cosine``: the mean of that of two different rows, 0 where they point everywhere.
-    ``isotropy``: min Z(c) / max Z(c), with Z(c) = sum of exp(c.v) over the rows v at length 1 and c
-    the eigenvectors of their scatter and the opposites of these (Mu and Viswanath 2018): 1 for a
-    space that is the same in all directions. ``rank``: the effective rank, at most D.
+    ``isotropy``: that of :func:`tokenspace.metrics.isotropy`, 1 for a space that is the same in all
+    directions. ``rank``: the effective rank, at most D.
 
     Raises :class:`InputError` for fewer vectors, and for one that is not finite.
     """
     N = len(vectors)
     if N < 2:
         raise InputError(f"{N} vectors fill no space", hint="give at least two different texts")
-    _check_finite(vectors)
+    check_finite(vectors, "vectors")
     wide = vectors.astype(np.float64)
     lengths = np.linalg.norm(wide, axis=1, keepdims=True)
     unit = wide / np.where(lengths > 0, lengths, 1)
     together = float(np.square(unit.sum(axis=0)).sum() - np.square(unit).sum())
-    _, C = np.linalg.eigh(unit.T @ unit)
-    Z = np.concatenate([np.exp(sign * (unit @ C)).sum(axis=0) for sign in (1, -1)])
     return {
         "cosine": together / (N * (N - 1)),
-        "isotropy": float(Z.min() / Z.max()),
+        "isotropy": isotropy(vectors),
         "rank": effective_rank(vectors),
     }
 
@@ -91,7 +89,7 @@ def evened(
     if type(bare[-1]).__name__ == "Normalize":
         del bare[len(bare) - 1]
     vectors = wrapped(bare).encode(different)
-    _check_finite(vectors)
+    check_finite(vectors, "the model's vectors", different)
     found = _fitted(vectors, transform, top, seed)
     made.truncate_dim = bare.truncate_dim = None  # the layer that is put in does what it did
     kept = np.eye(vectors.shape[1], wrapped(bare).dim)
@@ -108,14 +106,6 @@ def _check(N: int, D: int, transform: Transform, top: int) -> None:
         raise InputError(
             f"{N} different texts for {transform} in {D} dimensions",
             hint=f"give {least} texts or more",
-        )
-
-
-def _check_finite(vectors: Floats2d) -> None:
-    if not (good := np.isfinite(vectors).all(axis=1)).all():
-        raise InputError(
-            f"text {int(good.argmin())} has a vector that is not finite",
-            hint="the model's weights are damaged: copy the directory again",
         )
 
 
